@@ -1,0 +1,1 @@
+"""The floor everything stands on: records, errors, files, optional imports. No maths, no heavy imports."""
