@@ -15,9 +15,10 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from embedlab.testing.contract import Contract, ContractViolation, Refusal
+from embedlab._core.claims import Claim, data_hash
+from embedlab.testing.contract import Contract, ContractViolation, Refusal, demand, demand_close
 
-__all__ = ["Contract", "ContractViolation", "Refusal", "contracts"]
+__all__ = ["Claim", "Contract", "ContractViolation", "Refusal", "contracts", "data_hash", "demand", "demand_close"]
 
 
 @cache
