@@ -78,9 +78,9 @@ class StaticModel:
     def fingerprint(self) -> str:
         """``"static:<16 hex>"`` over the table, the scales and the tokenizer."""
         digest = hashlib.sha256(f"{FORMAT} {_VERSION} {self._table.dtype} {self._table.shape}".encode())
-        digest.update(np.ascontiguousarray(self._table))
+        digest.update(self._table.tobytes())
         if self._scales is not None:
-            digest.update(np.ascontiguousarray(self._scales))
+            digest.update(self._scales.tobytes())
         digest.update(self.tokenizer_json.encode())
         return f"static:{digest.hexdigest()[:16]}"
 

@@ -30,7 +30,7 @@ _LONGEST_CACHED_WORD = 100
 
 _ASCII_WORD = re.compile(r"[a-z0-9]+|[^ \t\n\ra-z0-9]")
 _BLANK = re.compile(r"[ \t\n\r]+")
-_DROPPED_CONTROLS = {code: None for code in [*range(9), 11, 12, *range(14, 32), 127]}
+_DROPPED_CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127])
 _CONTROLS = frozenset(map(chr, _DROPPED_CONTROLS))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -165,7 +165,7 @@ def load_tokenizer(tokenizer_json: str) -> Tokenizer:
 
     try:
         tokenizer = Tokenizer.from_str(tokenizer_json)
-    except Exception as error:  # noqa: BLE001 - the library raises bare Exception for whatever is wrong in the file
+    except Exception as error:
         raise InputError(f"tokenizer.json is not a tokenizer: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -199,10 +199,8 @@ def _parsed(tokenizer_json: str) -> dict[str, Any]:
 def _vocabulary(spec: dict[str, Any]) -> dict[str, int]:
     """Return token -> id, for the models of the tokenizers library that list tokens by id or in order."""
     listed = spec["model"].get("vocab", {})
-    if isinstance(listed, list):  # Unigram: [[token, score], ...]
-        tokens = {entry[0]: place for place, entry in enumerate(listed)}
-    else:
-        tokens = dict(listed)
+    unigram = isinstance(listed, list)  # [[token, score], ...]
+    tokens = {entry[0]: place for place, entry in enumerate(listed)} if unigram else dict(listed)
     tokens.update({token["content"]: token["id"] for token in spec.get("added_tokens") or ()})
     return tokens
 
