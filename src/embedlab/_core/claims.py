@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from embedlab._core.errors import InputError
 
@@ -154,28 +150,6 @@ def worst(states: Iterable[str]) -> str:
     return min(states, key=STATES.index)
 
 
-def data_hash(*parts: Any) -> str:
-    """Fingerprint the data that a reproduction really used.
-
-    Args:
-        parts: Texts, bytes, numbers, arrays, paths of files (their content counts), or lists and dicts of these.
-
-    Returns:
-        ``"sha256:"`` and 16 hexadecimal digits; the same for the same data on every machine.
-
-    Raises:
-        InputError: a part is of a type whose content cannot be told.
-
-    Example:
-        >>> data_hash(["a", "b"], 3) == data_hash(["a", "b"], 3) != data_hash(["ab"], 3)
-        True
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        _feed(digest, part)
-    return f"sha256:{digest.hexdigest()[:16]}"
-
-
 def _number(claim: Claim, run: Mapping[str, float], key: str | float) -> float:
     if not isinstance(key, str):
         return float(key)
@@ -184,25 +158,3 @@ def _number(claim: Claim, run: Mapping[str, float], key: str | float) -> float:
     if not math.isfinite(run[key]):
         raise InputError(f"claim {claim.id!r}: run() gave {key}={run[key]}, which is not finite")
     return float(run[key])
-
-
-def _feed(digest: Any, part: Any) -> None:
-    """Add one part with its type and length, so that no two different inputs look alike."""
-    if isinstance(part, Mapping):
-        part = [item for pair in part.items() for item in pair]
-    if isinstance(part, list | tuple):
-        digest.update(b"list %d " % len(part))
-        for item in part:
-            _feed(digest, item)
-        return
-    if isinstance(part, bytes):
-        data = part
-    elif isinstance(part, PathLike):
-        data = Path(part).read_bytes()
-    elif isinstance(part, str | int | float | bool) or part is None:
-        data = json.dumps(part).encode()
-    elif hasattr(part, "tobytes") and hasattr(part, "dtype"):
-        data = f"{part.dtype.str} {part.shape} ".encode() + part.tobytes()
-    else:
-        raise InputError(f"data_hash cannot tell the content of a {type(part).__name__}: give text, numbers or arrays")
-    digest.update(b"%d " % len(data) + data)

@@ -15,7 +15,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from embedlab._core.claims import Claim, data_hash
+from embedlab._core.claims import Claim
+from embedlab._core.hashes import data_hash
 from embedlab.testing.contract import Contract, ContractViolation, Refusal, demand, demand_close
 
 __all__ = ["Claim", "Contract", "ContractViolation", "Refusal", "contracts", "data_hash", "demand", "demand_close"]
