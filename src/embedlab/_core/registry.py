@@ -34,7 +34,10 @@ EXTRAS = ("train", "evaluate", "words", "graphs", "concepts", "vision", "distrib
 
 # field -> (what it must be, in words; the check)
 _FIELDS: dict[str, tuple[str, Any]] = {
-    "card": ("a whole number from 1 to 52", lambda v: type(v) is int and 1 <= v <= 52),
+    "card": (
+        "a whole number: 1 to 52 for the papers of the list, more for others",
+        lambda v: type(v) is int and v >= 1,
+    ),
     "title": ("a text that is not empty", lambda v: _is_text(v)),
     "authors": ("a text that is not empty", lambda v: _is_text(v)),
     "year": ("a whole number from 1990 on", lambda v: type(v) is int and 1990 <= v <= 2100),
@@ -58,7 +61,7 @@ class MethodRecord:
     Attributes:
         name: The module's name, by which the method is known everywhere.
         room: The package that holds it, which says what the user holds: ``text``, ``words``, ``graphs``, ...
-        card: Number of the paper card, 1 to 52.
+        card: Number of the paper: 1 to 52 as in `embedlab papers`, more for others.
         title: Title of the paper.
         authors: Authors as one text.
         year: Year of publication.
