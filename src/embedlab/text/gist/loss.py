@@ -1,0 +1,272 @@
+"""The host's guided losses, with the guide read from a store instead of run at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from sentence_transformers.sentence_transformer.losses import CachedGISTEmbedLoss, GISTEmbedLoss
+from sentence_transformers.util import get_rank
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from embedlab._core.errors import InputError
+from embedlab.text.gist.store import GuideStore
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
+
+VECTORS = "guide_vectors"  # the feature that carries them, beside input_ids and attention_mask
+TIE = 1e-6  # two cosines of the guide this close are the same cosine, rounded
+
+
+class _FromFeatures(nn.Module):
+    """Stands where the host runs its guide, and hands over the vectors that came with the batch."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        super().__init__()
+        # the host compares the guide's tokenizer with the student's, to see if it must re-tokenise: never
+        self.tokenizer, self.max_seq_length = model.tokenizer, model.max_seq_length
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        if VECTORS not in features:
+            raise InputError(
+                f"sentence_features lack {VECTORS!r}: pass data_collator=loss.data_collator(args) to the trainer, "
+                "or tokenise with loss.preprocess"
+            )
+        return {"sentence_embedding": features[VECTORS].squeeze(1)}  # (B, D)
+
+
+class _Guided(nn.Module):
+    """What the stock loss and its cached form share here; stands before the host class among the bases."""
+
+    model: SentenceTransformer
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        guide: GuideStore | SentenceTransformer | None,
+        *,
+        temperature: float,
+        margin_strategy: Literal["absolute", "relative"],
+        margin: float,
+        **options: Any,
+    ) -> None:
+        _check(model, guide, temperature, margin_strategy, margin)
+        config = {"temperature": temperature, "margin_strategy": margin_strategy, "margin": margin, **options}
+        # A strict > alone keeps whatever ties with the positive: its exact duplicates and, when it repeats the anchor,
+        # the self pairs, each a negative of logit 1 / temperature. A slack of one rounding error drops every one.
+        if margin_strategy == "absolute" or margin == 0:
+            margin_strategy, margin = "absolute", margin + TIE
+        runs = guide.eval().requires_grad_(False) if isinstance(guide, nn.Module) else _FromFeatures(model)
+        super().__init__(
+            model, runs, temperature=temperature, margin_strategy=margin_strategy, margin=margin, **options
+        )
+        self.store = guide if isinstance(guide, GuideStore) else None
+        self._unguided = guide is None
+        self._config = {"guide": _name(guide), **config}
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
+        columns = list(sentence_features)
+        if self._unguided:
+            _number_pairs(columns)
+        value: Tensor = super().forward(columns, labels)
+        return value
+
+    def sim_matrix(self, embed1: Tensor, embed2: Tensor) -> Tensor:
+        # One product of unit rows; the host's broadcast form holds B x B x D numbers. Never in half precision: the
+        # temperature multiplies a rounding error by a hundred, and ties at the threshold would fall at random.
+        dtype = torch.promote_types(embed1.dtype, torch.float32)
+        with torch.autocast(embed1.device.type, enabled=False):
+            return normalize(embed1.to(dtype), dim=-1) @ normalize(embed2.to(dtype), dim=-1).T
+
+    def preprocess(self, inputs: Sequence[str], **options: Any) -> dict[str, Any]:
+        features: dict[str, Any] = self.model.preprocess(inputs, **options)
+        if self.store:
+            vectors = torch.from_numpy(self.store.vectors(inputs))  # (B, D)
+            # (B, 1, D): the cached loss trims the padding of all features as wide as the tokens, D may be that width
+            features[VECTORS] = vectors[:, None]
+        return features
+
+    def data_collator(
+        self, args: SentenceTransformerTrainingArguments | None = None
+    ) -> SentenceTransformerDataCollator:
+        from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
+
+        return SentenceTransformerDataCollator(
+            preprocess_fn=self.preprocess,
+            prompts=args.prompts if args else None,
+            router_mapping=args.router_mapping if args else None,  # type: ignore[arg-type]  # a dict once parsed
+        )
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return self._config
+
+
+class GuidedContrastiveLoss(_Guided, GISTEmbedLoss):
+    """Contrast pairs or triples within a batch, leaving out what a stronger guide takes for a false negative.
+
+    For anchor ``q_i`` the guide's cosine with its own positive, ``t_i = ~QP_ii``, is the bar: every other text of the
+    batch that the guide finds nearer than that is dropped from the partition function. The student's cosines are
+    ``QP, QN, QQ, PP`` (anchors with positives, negatives, anchors; positives with positives), the guide's ``~M``::
+
+        M_ij = -inf  where ~M_ij > t_i          (each row i of all four blocks against its own t_i)
+        L    = cross_entropy([QP | QN | QQ | PP] / tau, labels = i)
+
+    Args:
+        model: The student, a sentence-transformers model.
+        guide: A ``GuideStore`` with every text of the training data (the guide then costs nothing per step), a
+            sentence-transformers model to run at every step as the host does (it is frozen), or None for the four-block
+            loss without a guide, in which only the diagonals of QQ and PP are dropped.
+        temperature: Divisor of the cosines, above 0. (paper: tau.) Published 0.01.
+        margin_strategy: ``"absolute"`` lowers the bar to ``t_i - margin``, ``"relative"`` to ``t_i - |t_i| * margin``.
+        margin: By how much the bar is lowered, from 0; a larger one drops more. Published 0.
+        contrast_anchors: Whether to keep the block QQ.
+        contrast_positives: Whether to keep the block PP; leaving it out may serve retrieval better.
+        gather_across_devices: Whether the positives and negatives of all processes serve as candidates.
+
+    Shape:
+        two or three columns of B texts, embedded by the student as (B, D) -> loss () float
+
+    Returns:
+        On call, the mean over the batch of minus the log probability of each anchor's own positive; 0 or more.
+
+    Raises:
+        InputError: an argument is out of range; the guide is the student itself; a column was tokenised without the
+            guide's vectors; ``preprocess`` meets a text that the store lacks.
+
+    Example:
+        >>> from embedlab.testing.tiny import tiny_encoder
+        >>> anchors, positives = ["a cat sat", "stocks fell"], ["the cat slept", "shares dropped"]
+        >>> student, guide = (tiny_encoder(anchors + positives, seed=seed) for seed in (0, 1))
+        >>> store = GuideStore.build(guide.encode, anchors + positives, fingerprint="tiny:1")
+        >>> loss = GuidedContrastiveLoss(student, store)
+        >>> features = [loss.preprocess(column) for column in (anchors, positives)]
+        >>> loss(features).item() > 0
+        True
+
+    References:
+        Solatorio (2024), GISTEmbed: Guided In-sample Selection of Training Negatives for Text Embedding Fine-tuning,
+        arXiv:2402.16829v1, section 3. Official code avsolatorio/GISTEmbed (read, not copied). Differs from it: what
+        ties with the positive to within 1e-6 is dropped too, so that exact duplicates never act as negatives.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        guide: GuideStore | SentenceTransformer | None = None,
+        *,
+        temperature: float = 0.01,
+        margin_strategy: Literal["absolute", "relative"] = "absolute",
+        margin: float = 0.0,
+        contrast_anchors: bool = True,
+        contrast_positives: bool = True,
+        gather_across_devices: bool = False,
+    ) -> None:
+        super().__init__(
+            model,
+            guide,
+            temperature=temperature,
+            margin_strategy=margin_strategy,
+            margin=margin,
+            contrast_anchors=contrast_anchors,
+            contrast_positives=contrast_positives,
+            gather_across_devices=gather_across_devices,
+        )
+
+
+class CachedGuidedContrastiveLoss(_Guided, CachedGISTEmbedLoss):
+    """Contrast batches larger than memory: the same value, embedded in mini-batches, with any number of negatives.
+
+    The batch is embedded without gradients, the loss is taken back to the embeddings, and each mini-batch is embedded
+    once more to carry its gradient on: one forward pass more, for the memory of one mini-batch.
+
+    Args:
+        model: See ``GuidedContrastiveLoss``, as for all that follow but the next two.
+        guide: A store, a model or None.
+        temperature: Divisor of the cosines, above 0. Published 0.01.
+        mini_batch_size: Texts embedded at once; decides memory, not the value.
+        show_progress_bar: Whether to show the progress over mini-batches.
+        margin_strategy: ``"absolute"`` or ``"relative"``.
+        margin: By how much the bar is lowered, from 0.
+        contrast_anchors: Whether to keep the block QQ.
+        contrast_positives: Whether to keep the block PP.
+        gather_across_devices: Whether the candidates of all processes serve.
+
+    Shape:
+        two or more columns of B texts, embedded by the student as (B, D) -> loss () float
+
+    Returns:
+        On call, the value of ``GuidedContrastiveLoss`` on the same batch.
+
+    Raises:
+        InputError: as for ``GuidedContrastiveLoss``.
+
+    References:
+        Gao, Zhang, Han, Callan (2021), Scaling deep contrastive learning batch size under memory limited setup,
+        arXiv:2101.06983v2; and those of ``GuidedContrastiveLoss``.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        guide: GuideStore | SentenceTransformer | None = None,
+        *,
+        temperature: float = 0.01,
+        mini_batch_size: int = 32,
+        show_progress_bar: bool = False,
+        margin_strategy: Literal["absolute", "relative"] = "absolute",
+        margin: float = 0.0,
+        contrast_anchors: bool = True,
+        contrast_positives: bool = True,
+        gather_across_devices: bool = False,
+    ) -> None:
+        super().__init__(
+            model,
+            guide,
+            temperature=temperature,
+            mini_batch_size=mini_batch_size,
+            show_progress_bar=show_progress_bar,
+            margin_strategy=margin_strategy,
+            margin=margin,
+            contrast_anchors=contrast_anchors,
+            contrast_positives=contrast_positives,
+            gather_across_devices=gather_across_devices,
+        )
+
+
+def _number_pairs(columns: list[dict[str, Tensor]]) -> None:
+    """Let a guide that knows only who is paired with whom speak for every text of the batch.
+
+    Anchor and positive i share one vector, the 32 bits of i as signs: cosine 1 with each other (so t_i = 1), at most
+    1 - 2/32 with any other pair. Negatives are zero. So QQ_ii and PP_ii tie with the positive and nothing else does.
+    """
+    for place, features in enumerate(columns):
+        tokens = features["input_ids"]
+        rows = len(features["cu_seq_lens_q"]) - 1 if "cu_seq_lens_q" in features else len(tokens)  # flattened batch
+        number = torch.arange(rows, device=tokens.device) + get_rank() * rows
+        bits = (number[:, None] >> torch.arange(32, device=tokens.device)) & 1  # (B, 32)
+        features[VECTORS] = (2.0 * bits - 1.0 if place < 2 else torch.zeros_like(bits, dtype=torch.float32))[:, None]
+
+
+def _check(model: object, guide: object, temperature: float, margin_strategy: str, margin: float) -> None:
+    if guide is model:
+        raise InputError("guide is the model itself, which training changes: give a copy, or build a store with it")
+    if not (guide is None or isinstance(guide, GuideStore | nn.Module)):
+        raise InputError(f"guide={guide!r:.80}: expected a GuideStore, a sentence-transformers model, or None")
+    if not temperature > 0:
+        raise InputError(f"temperature={temperature}: must be above 0; published 0.01")
+    if margin_strategy not in ("absolute", "relative"):
+        raise InputError(f"margin_strategy={margin_strategy!r}: expected 'absolute' or 'relative'")
+    if not 0 <= margin <= 2:
+        raise InputError(f"margin={margin}: must be from 0 to 2, the distance of the furthest cosines")
+    if guide is None and margin:
+        raise InputError(f"margin={margin}: without a guide there is no bar to lower; give a guide or leave it 0")
+
+
+def _name(guide: GuideStore | nn.Module | None) -> str | None:
+    if guide is None:
+        return None
+    return guide.fingerprint if isinstance(guide, GuideStore) else type(guide).__name__

@@ -1,0 +1,184 @@
+"""Which candidates a guide drops, how right it is, and how triples are mined from labelled texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedlab._core.errors import InputError
+from embedlab._core.extras import require
+from embedlab.text.gist.loss import TIE
+from embedlab.text.gist.store import GuideStore
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class MaskReport:
+    """What a guide did to the candidates of one batch.
+
+    Attributes:
+        dropped: Block (``QP``, ``QN``, ``QQ``, ``PP``) -> fraction of its candidates that were dropped, in [0, 1].
+        emptied: Fraction of anchors left without any negative; these learn nothing from the batch.
+        precision: Of the dropped candidates, the fraction of the anchor's own class; NaN if none or without labels.
+        recall: Of the candidates of the anchor's own class, the fraction dropped; NaN if none or without labels.
+    """
+
+    dropped: dict[str, float]
+    emptied: float
+    precision: float
+    recall: float
+
+
+def report_masks(
+    store: GuideStore,
+    anchors: Sequence[str],
+    positives: Sequence[str],
+    negatives: Sequence[str] | None = None,
+    *,
+    labels: Sequence[Any] | None = None,
+    negative_labels: Sequence[Any] | None = None,
+    margin: float = 0.0,
+    margin_strategy: str = "absolute",
+) -> MaskReport:
+    """Count which candidates of a batch the guide drops and, where classes are known, how many it drops rightly.
+
+    Counted are the candidates that could be negatives: a text with itself, and each anchor with its own positive, are
+    left out.
+
+    Args:
+        store: The guide's vectors of all texts.
+        anchors: B texts (paper: q).
+        positives: Their positives, row by row (paper: p).
+        negatives: Their hard negatives, row by row (paper: n), or None.
+        labels: Class of each row, shared by the anchor and its positive; needed for precision and recall.
+        negative_labels: Class of each negative; without it precision and recall leave the block QN out.
+        margin: As in ``GuidedContrastiveLoss``.
+        margin_strategy: As in ``GuidedContrastiveLoss``.
+
+    Returns:
+        Fractions per block, and precision and recall over all blocks.
+
+    Raises:
+        InputError: the columns differ in length, or the store lacks a text.
+
+    Example:
+        >>> place = {"a": [0, 1], "b": [1, 4], "c": [5, 1], "d": [9, 1]}
+        >>> store = GuideStore.build(lambda texts: [place[t] for t in texts], place, fingerprint="plane:1")
+        >>> report_masks(store, ["a", "c"], ["b", "d"]).dropped
+        {'QP': 0.0, 'QQ': 0.0, 'PP': 0.0}
+    """
+    columns = [c for c in (anchors, positives, negatives) if c is not None]
+    if len({len(column) for column in columns}) != 1 or not len(anchors):
+        raise InputError(
+            f"columns of {[len(column) for column in columns]} texts: expected the same number, at least 1"
+        )
+    q, p, *n = (store.vectors(column) for column in columns)  # (B, D) each
+    own = np.eye(len(q), dtype=bool)
+    t = np.einsum("bd,bd->b", q, p)[:, None]  # (B, 1)
+    bar = t - (margin * np.abs(t) if margin_strategy == "relative" and margin else margin + TIE)
+    blocks = {"QP": q @ p.T, **({"QN": q @ n[0].T} if n else {}), "QQ": q @ q.T, "PP": p @ p.T}  # (B, B) each
+    candidate = {name: np.ones_like(own) if name == "QN" else ~own for name in blocks}
+    drops = {name: (cosines > bar) & candidate[name] for name, cosines in blocks.items()}
+    kept = np.concatenate([candidate[name] & ~drops[name] for name in blocks], axis=1)  # (B, 3B or 4B)
+
+    right, dropped, wanted = 0, 0, 0
+    for name in blocks if labels is not None else ():
+        classes = negative_labels if name == "QN" else labels
+        if classes is not None:
+            same = (np.asarray(labels)[:, None] == np.asarray(classes)[None, :]) & candidate[name]
+            right += int((drops[name] & same).sum())
+            dropped += int(drops[name].sum())
+            wanted += int(same.sum())
+    return MaskReport(
+        dropped={name: float(drop.sum() / max(1, candidate[name].sum())) for name, drop in drops.items()},
+        emptied=float((~kept.any(axis=1)).mean()),
+        precision=right / dropped if dropped else float("nan"),
+        recall=right / wanted if wanted else float("nan"),
+    )
+
+
+def mine_class_triplets(
+    texts: Sequence[str],
+    labels: Sequence[Any],
+    store: GuideStore,
+    *,
+    top_k: int = 100,
+    temperature: float = 0.05,
+    seed: int = 0,
+) -> Dataset:
+    """Turn labelled texts into triples: a near text of the same class, and any text of another.
+
+    Each distinct text is an anchor once. Its positive is drawn from its ``top_k`` nearest texts of the same class in
+    the guide's eyes with probability softmax(cosine / temperature); its negative uniformly from the texts of other
+    classes. A text without a fellow in its class gives no row; one that occurs again counts once, with its first label.
+
+    Args:
+        texts: N texts.
+        labels: Class of each.
+        store: The guide's vectors of all texts.
+        top_k: How many nearest fellows may become the positive, at least 1. Published 100.
+        temperature: Sharpness of the draw among them, above 0. Published 0.05.
+        seed: Decides all draws.
+
+    Returns:
+        A data set with the columns ``anchor``, ``positive``, ``negative`` and ``label`` (the anchor's), in the order of
+        the texts. Drop ``label`` before training: the trainer hands it to the loss.
+
+    Raises:
+        InputError: fewer than two classes, different numbers of texts and labels, an option out of range, or a text
+            that the store lacks.
+        MissingExtraError: the extra ``train`` is not installed.
+
+    Example:
+        >>> texts = ["red", "rose", "blue", "sky", "lone"]
+        >>> store = GuideStore.build(lambda ts: [[len(t), 1.0] for t in ts], texts, fingerprint="length:1")
+        >>> mined = mine_class_triplets(texts, ["r", "r", "b", "b", "x"], store)
+        >>> mined["anchor"][:], mined["positive"][:]
+        (['red', 'rose', 'blue', 'sky'], ['rose', 'red', 'sky', 'blue'])
+
+    References:
+        Solatorio (2024), arXiv:2402.16829v1, section 4.1, "MTEB classification" triples.
+    """
+    if len(texts) != len(labels):
+        raise InputError(f"labels: {len(labels)} for {len(texts)} texts, expected one for each")
+    if len(set(labels)) < 2:
+        raise InputError(f"labels: {len(set(labels))} different, a negative needs at least 2")
+    if top_k < 1 or not temperature > 0:
+        raise InputError(f"top_k={top_k}, temperature={temperature}: expected at least 1, and above 0")
+    datasets = require("datasets", extra="train")
+    generator = np.random.default_rng(seed)
+    first = dict(reversed(list(zip(texts, labels, strict=True))))  # a later entry wins, so the first label stays
+    distinct = list(dict.fromkeys(texts))
+    vectors = store.vectors(distinct)
+    classes = np.unique([str(first[text]) for text in distinct], return_inverse=True)[1]
+    positive = np.full(len(distinct), -1)
+    negative = np.full(len(distinct), -1)
+    for number in range(classes.max() + 1):
+        members, others = np.flatnonzero(classes == number), np.flatnonzero(classes != number)
+        if len(members) > 1:
+            positive[members] = members[_draw_near(vectors[members], top_k, temperature, generator)]
+            negative[members] = generator.choice(others, len(members))
+    rows = np.flatnonzero(positive >= 0)
+    column = {"anchor": rows, "positive": positive[rows], "negative": negative[rows]}
+    found = {name: [distinct[i] for i in places] for name, places in column.items()}
+    return datasets.Dataset.from_dict({**found, "label": [first[distinct[i]] for i in rows]})
+
+
+def _draw_near(
+    vectors: NDArray[np.float32], top_k: int, temperature: float, generator: np.random.Generator
+) -> NDArray[np.intp]:
+    """For each row draw another row among its nearest, by softmax of the cosine."""
+    cosines = vectors @ vectors.T  # (M, M)
+    np.fill_diagonal(cosines, -np.inf)
+    if top_k < len(vectors) - 1:
+        lowest = np.partition(cosines, -top_k, axis=1)[:, -top_k, None]  # (M, 1)
+        cosines = np.where(cosines >= lowest, cosines, -np.inf)
+    noise = generator.gumbel(size=cosines.shape)  # the largest of logit + Gumbel noise is a draw from the softmax
+    drawn: NDArray[np.intp] = np.argmax(cosines / temperature + noise, axis=1)
+    return drawn
