@@ -210,8 +210,10 @@ class Settings:
             raise InputError(f"weight={self.weight!r}: must lie in [0, 1] (share of the dense part in the score)")
         if self.max_chars < 50:
             raise InputError(f"max_chars={self.max_chars!r}: must be at least 50 characters")
-        if not 0 <= self.overlap_chars < self.max_chars:
-            raise InputError(f"overlap_chars={self.overlap_chars!r}: must lie in [0, max_chars={self.max_chars})")
+        if not 0 <= self.overlap_chars < self.max_chars / 2:
+            raise InputError(
+                f"overlap_chars={self.overlap_chars!r}: must be less than half of max_chars={self.max_chars}"
+            )
         if self.vector_type not in ("float16", "float32"):
             raise InputError(f"vector_type={self.vector_type!r}: must be 'float16' or 'float32'")
         if self.cache_bytes < 0:

@@ -1,0 +1,485 @@
+"""A searchable collection of documents: the one class people hold."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedlab._core.errors import CollectionError, InputError
+from embedlab._core.files import atomic_folder
+from embedlab.search.indexing import News, sync
+from embedlab.search.intake import Intake, Piece, patient_interrupt, split
+from embedlab.search.places import Description, Place, place, timestamp
+from embedlab.search.ranking import Terms
+from embedlab.search.records import (
+    AddReport,
+    CollectionInfo,
+    DocumentInfo,
+    Hit,
+    IndexReport,
+    Mode,
+    OnProgress,
+    PassageInfo,
+    Settings,
+)
+from embedlab.search.searching import find, hits_of
+from embedlab.search.snapshot import Snapshot
+from embedlab.search.store import Store, from_json, vectors_of
+
+if TYPE_CHECKING:
+    from embedlab.data.documents import Document
+    from embedlab.models.encoder import Encoder
+
+
+class Collection:
+    """Documents, split into passages, embedded and full-text indexed, in a folder or on object storage.
+
+    Make one with ``Collection.create`` or ``Collection.open``. Any number of threads and processes may search while
+    one writes; every search sees whole documents only, and the latest commit.
+
+    Example:
+        >>> notes = Collection.create("notes")  # doctest: +SKIP
+        >>> notes.add(["The cat sat on the mat.", "Stocks fell."])  # doctest: +SKIP
+        >>> notes.search("a feline")[0].text  # doctest: +SKIP
+        'The cat sat on the mat.'
+    """
+
+    def __init__(self, spot: Place, description: Description, encoder: Encoder | None = None) -> None:
+        """Use ``create`` or ``open`` instead."""
+        self._place, self._description, self._encoder = spot, description, encoder
+        self._guard = threading.RLock()
+        self._store: Store | None = None
+        self._snapshot: Snapshot | None = None
+        if encoder is not None:
+            self._check_model(encoder)
+
+    # making and opening
+
+    @classmethod
+    def create(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        model: str | Encoder = "default",
+        exist_ok: bool = False,
+        settings: Settings | None = None,
+    ) -> Collection:
+        """Make an empty collection.
+
+        Args:
+            name_or_path: A name, a path (with a slash) or a URI such as ``s3://bucket/folder``.
+            model: Name for ``embedlab.models.load_model``, or a model.
+            exist_ok: Open the collection if it is there already; its model must be the same.
+            settings: Passage size, text analysis, fusion weight, storage; None for the defaults.
+
+        Returns:
+            The collection.
+
+        Raises:
+            CollectionError: it exists already, or exists with another model.
+            InputError: the name is not allowed.
+        """
+        spot = place(name_or_path)
+        if spot.exists():
+            if not exist_ok:
+                raise CollectionError(
+                    f"collection {spot.name!r} exists already: open it, pass exist_ok=True, or choose another name"
+                )
+            found = cls.open(name_or_path)
+            if not isinstance(model, str) or model != found.model:
+                found._check_model(_load(model))
+            return found
+        encoder = _load(model)
+        chosen = settings or Settings()
+        description = Description(encoder.name, encoder.fingerprint, encoder.dim, timestamp(), chosen)
+        if spot.folder is None:
+            Store(spot.address, settings=chosen, dim=encoder.dim, create=True)
+            spot.write(description)
+        else:
+            with atomic_folder(spot.folder) as fresh:  # half a collection is never seen under its name
+                Store(str(fresh), settings=chosen, dim=encoder.dim, create=True)
+                Place(spot.name, str(fresh)).write(description)
+        return cls(spot, description, encoder)
+
+    @classmethod
+    def open(cls, name_or_path: str | os.PathLike[str], *, model: Encoder | None = None) -> Collection:
+        """Open a collection.
+
+        Args:
+            name_or_path: As for ``create``.
+            model: The loaded model, if it is at hand; otherwise it is loaded by its recorded name when first needed.
+
+        Returns:
+            The collection.
+
+        Raises:
+            CollectionError: it does not exist, is damaged, or was made with another model.
+        """
+        spot = place(name_or_path)
+        return cls(spot, spot.read(), model)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._place.name
+
+    @property
+    def path(self) -> str:
+        """Folder or URI that holds it."""
+        return self._place.address
+
+    @property
+    def model(self) -> str:
+        """Name its model is loaded by."""
+        return self._description.model
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the model that made its vectors."""
+        return self._description.fingerprint
+
+    @property
+    def dim(self) -> int:
+        """Width of its vectors."""
+        return self._description.dim
+
+    @property
+    def settings(self) -> Settings:
+        """Its settings."""
+        return self._description.settings
+
+    def configure(self, *, weight: float) -> None:
+        """Store another share of the dense part in the hybrid score.
+
+        Args:
+            weight: In [0, 1]; 0 is lexical alone, 1 dense alone.
+        """
+        with self._place.writing():
+            latest = self._place.read()
+            settings = Settings.from_dict({**_fields(latest.settings), "weight": weight})
+            self._description = Description(**{**_fields(latest), "settings": settings})
+            self._place.write(self._description)
+
+    # writing
+
+    def index(
+        self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, on_progress: OnProgress | None = None
+    ) -> IndexReport:
+        """Bring the collection in line with folders or files: add new, replace changed, remove gone documents.
+
+        Files whose size and time of change are as before are not read again; documents whose content is as before are
+        not embedded again. Commits happen about every second, so an interruption loses little and the next run goes
+        on from there. Documents from other folders stay.
+
+        Args:
+            paths: Folders or files.
+            on_progress: Told how far things are, at most ten times a second.
+
+        Returns:
+            What was done, with the documents that could not be read and why.
+
+        Raises:
+            InputError: a path does not exist.
+            CollectionError: another process is writing, the model does not fit, or the disk is full.
+            KeyboardInterrupt: Ctrl-C; what was embedded is committed.
+        """
+        given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        if not given:
+            raise InputError("paths is empty: give at least one folder or file")
+        places = [Path(os.path.abspath(path)) for path in given]  # noqa: PTH100 - resolve() would follow links
+        for found in places:
+            if not found.exists():
+                raise InputError(f"paths: {str(found)!r} does not exist: give folders or files that do")
+        encoder = self._model()
+        with self._place.writing(), patient_interrupt() as stop:
+            return sync(self._tables(), encoder, places, on_progress=on_progress, stop=stop)
+
+    def add(
+        self, documents: Iterable[Document | str | Mapping[str, Any]], *, on_progress: OnProgress | None = None
+    ) -> AddReport:
+        """Add documents; those with a source that is there already replace it if their content differs.
+
+        Args:
+            documents: Documents, plain texts (named after their content) or mappings with ``text`` and, if known,
+                ``source``, ``title``, ``format`` and ``metadata``; any iterable, read as it is needed.
+            on_progress: Told how far things are.
+
+        Returns:
+            What was done.
+
+        Raises:
+            InputError: an item is none of these.
+            CollectionError: as for ``index``.
+        """
+        encoder = self._model()
+        news = News(on_progress)
+        with self._place.writing(), patient_interrupt() as stop:
+            store = self._tables()
+            known = store.known("root = ''")
+            hashes = dict(zip(known["doc"].to_pylist(), known["content_hash"].to_pylist(), strict=True))
+            intake = Intake(store, encoder, hashes)
+            for number, item in enumerate(documents):
+                document = _document(item, number)
+                intake.put(Piece(document, split(document, self.settings)))
+                news.files_done += 1
+                news.tell("indexing", intake)
+                if stop.asked:
+                    break
+            intake.commit()
+            if stop.asked:
+                raise KeyboardInterrupt
+            started = time.perf_counter()
+            store.index_text()
+            intake.tally.seconds["text_index"] = time.perf_counter() - started
+        news.tell("done", intake, always=True)
+        tally = intake.tally
+        return AddReport(tally.added, tally.changed, tally.unchanged, tally.passages, tuple(tally.failed), news.seconds)
+
+    def delete(self, sources: str | Iterable[str]) -> int:
+        """Delete documents by source.
+
+        Args:
+            sources: One source or several; those that are not there are passed over.
+
+        Returns:
+            How many documents were deleted.
+        """
+        wanted = {sources} if isinstance(sources, str) else set(sources)
+        with self._place.writing():
+            store = self._tables()
+            known = store.known()
+            rows = [row for row in known.to_pylist() if row["source"] in wanted]
+            if rows:
+                from embedlab.search.store import document_key
+
+                store.forget_files([document_key(row["root"], row["file"]) for row in rows if row["file"]])
+                store.delete([row["doc"] for row in rows])
+        return len(rows)
+
+    # reading
+
+    def search(
+        self,
+        query: str,
+        *,
+        top_k: int = 10,
+        mode: Mode = "hybrid",
+        filter: str | None = None,  # noqa: A002 - the word people know
+        explain: bool = False,
+        weight: float | None = None,
+        per_document: bool = False,
+    ) -> list[Hit]:
+        """Find the passages that answer a query best.
+
+        Args:
+            query: Any text; a blank one finds nothing.
+            top_k: Most hits to return, 1 to 10,000.
+            mode: ``"hybrid"`` (BM25 and vectors), ``"dense"`` (vectors) or ``"lexical"`` (BM25).
+            filter: SQL condition over the columns that ``info().columns`` lists, e.g. ``lang = "en"``.
+            explain: Fill ``Hit.parts`` and ``Hit.matched``.
+            weight: Share of the dense part for this search; None takes the collection's setting.
+            per_document: Return at most the best passage of each document.
+
+        Returns:
+            The hits, best first.
+
+        Raises:
+            InputError: an argument is out of range, or the filter can't be used.
+            CollectionError: the model is not the one the collection was made with, or the collection is damaged.
+        """
+        share = self.settings.weight if weight is None else weight
+        terms = Terms(query, self.settings) if isinstance(query, str) else None
+        ranked = find(
+            self._latest(),
+            query,
+            terms,
+            encoder=None if mode == "lexical" else self._model(),
+            top_k=top_k,
+            mode=mode,
+            where=filter,
+            weight=share,
+            per_document=per_document,
+        )
+        return hits_of(ranked, terms, explain=explain)
+
+    def similar(self, passage_id: str, top_k: int = 10) -> list[Hit]:
+        """Find the passages nearest to a passage, itself left out.
+
+        Args:
+            passage_id: ``Hit.id`` of the passage.
+            top_k: Most hits to return.
+
+        Returns:
+            The hits, best first, scored by cosine.
+
+        Raises:
+            InputError: there is no such passage.
+        """
+        from embedlab.search.searching import neighbours
+
+        return hits_of(neighbours(self._latest(), passage_id, self.dim, top_k), None, explain=False)
+
+    def vectors(self, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
+        """Return passage ids and their vectors.
+
+        Args:
+            ids: The passages wanted; None for all, in storage order.
+
+        Returns:
+            Ids (N,) and vectors (N, D) float32, row by row.
+        """
+        where = None if ids is None else "id IN (" + ", ".join("'" + i.replace("'", "''") + "'" for i in ids) + ")"
+        if ids is not None and not ids:
+            return [], np.empty((0, self.dim), np.float32)
+        table = self._tables().scan(["id", "vector"], where)
+        found, matrix = table["id"].to_pylist(), vectors_of(table["vector"], self.dim)
+        if ids is None:
+            return found, matrix
+        index = {name: row for row, name in enumerate(found)}
+        unknown = [name for name in ids if name not in index]
+        if unknown:
+            raise InputError(f"ids: no passage {unknown[0]!r} in collection {self.name!r}: take them from hits")
+        return list(ids), matrix[[index[name] for name in ids]]
+
+    def passages(self, *, filter: str | None = None, limit: int | None = None) -> Iterator[PassageInfo]:  # noqa: A002
+        """Yield the passages as they are stored.
+
+        Args:
+            filter: SQL condition as for ``search``.
+            limit: Most passages to yield; None for all.
+        """
+        from embedlab.search.searching import passages_of
+
+        yield from passages_of(self._tables(), filter, limit)
+
+    def documents(self, *, filter: str | None = None, limit: int | None = None) -> list[DocumentInfo]:  # noqa: A002
+        """Return the documents, sorted by source.
+
+        Args:
+            filter: SQL condition as for ``search``.
+            limit: Most documents to return; None for all.
+        """
+        from embedlab.search.ranking import normalise_filter
+
+        where = "ordinal = 0" + (f" AND ({normalise_filter(filter)})" if filter else "")
+        wanted = ["source", "title", "format", "root", "doc_passages", "content_hash", "metadata"]
+        rows = self._tables().scan(wanted, where).sort_by("source").slice(0, limit).to_pylist()
+        return [
+            DocumentInfo(
+                source=row["source"],
+                title=row["title"],
+                format=row["format"],
+                root=row["root"],
+                passages=row["doc_passages"],
+                content_hash=row["content_hash"],
+                metadata=from_json(row["metadata"]),
+            )
+            for row in rows
+        ]
+
+    def __len__(self) -> int:
+        """Return the number of passages."""
+        return int(self._tables().passages.count_rows("content != ''"))
+
+    def info(self) -> CollectionInfo:
+        """Return what the collection is and holds."""
+        from embedlab.search.catalog import describe
+
+        return describe(self._place, self._description, self._tables())
+
+    def export(self, path: str | os.PathLike[str]) -> int:
+        """Write all passages with their vectors to a Parquet file, which appears when it is whole.
+
+        Args:
+            path: The file to write; an existing one is replaced.
+
+        Returns:
+            Number of passages written.
+        """
+        from embedlab.search.catalog import export
+
+        return export(self._tables(), Path(path))
+
+    # inside
+
+    def _tables(self) -> Store:
+        with self._guard:
+            if self._store is None:
+                self._store = Store(self._place.address, settings=self.settings, dim=self.dim)
+            return self._store
+
+    def _latest(self) -> Snapshot:
+        """Return a snapshot of the latest version; the one in use until then is left as it is."""
+        store = self._tables()
+        snapshot = self._snapshot
+        if snapshot is not None and snapshot.is_latest():
+            return snapshot
+        with self._guard:
+            if self._snapshot is None or not self._snapshot.is_latest():
+                self._snapshot = Snapshot(store, self._snapshot)
+            return self._snapshot
+
+    def _model(self) -> Encoder:
+        with self._guard:
+            if self._encoder is None:
+                encoder = _load(self._description.model)
+                self._check_model(encoder)
+                self._encoder = encoder
+            return self._encoder
+
+    def _check_model(self, encoder: Encoder) -> None:
+        recorded = self._description
+        if encoder.fingerprint != recorded.fingerprint or encoder.dim != recorded.dim:
+            raise CollectionError(
+                f"collection {self.name!r} holds vectors of model {recorded.model!r} ({recorded.fingerprint}, "
+                f"{recorded.dim}-d), but the model at hand is {encoder.name!r} ({encoder.fingerprint}, "
+                f"{encoder.dim}-d), and vectors of two models can't be compared: use the recorded model, or make the "
+                f"collection anew with `embedlab remove {self.name}` and "
+                f"`embedlab index PATH --into {self.name} --model {encoder.name}`"
+            )
+
+
+def _load(model: str | Encoder) -> Encoder:
+    if not isinstance(model, str):
+        return model
+    from embedlab.models import load_model
+
+    return load_model(model)
+
+
+def _document(item: Document | str | Mapping[str, Any], number: int) -> Document:
+    from hashlib import blake2b
+
+    from embedlab.data.documents import Document
+
+    if isinstance(item, Document):
+        return item
+    values: dict[str, Any] = {"text": item} if isinstance(item, str) else {}
+    if isinstance(item, Mapping):
+        values = dict(item)
+    unknown = set(values) - {"text", "source", "title", "format", "metadata"}
+    if not isinstance(values.get("text"), str) or unknown:
+        raise InputError(
+            f"documents[{number}]={item!r:.80}: must be a Document, a text, or a mapping with 'text' and any of "
+            f"'source', 'title', 'format', 'metadata'" + (f", not {sorted(unknown)}" if unknown else "")
+        )
+    text = values["text"]
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return Document(
+        source=str(values.get("source") or f"text-{digest}"),
+        text=text,
+        title=str(values.get("title") or ""),
+        format=str(values.get("format") or "txt"),
+        metadata=dict(values.get("metadata") or {}),
+    )
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}

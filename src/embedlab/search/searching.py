@@ -1,0 +1,227 @@
+"""From a query to ranked passages: both lookups at once, one blend, one read of the rows that are shown."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+
+from embedlab._core.errors import InputError
+from embedlab.search.ranking import MAX_QUERY_CHARS, Terms, fuse, normalise_filter, ranks
+from embedlab.search.records import Hit, Mode, PassageInfo
+from embedlab.search.snapshot import Floats, Found, RowIds, Snapshot
+from embedlab.search.store import CONTENT, Store, from_json, vectors_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from embedlab.models.encoder import Encoder
+
+_DEPTH = 100  # candidates of each list; more of them change no top ten (measured on the development sets)
+_MODES = ("hybrid", "dense", "lexical")
+_SHOWN = ["id", "source", "title", "format", "headings", "start", "end", "page", "prefix", CONTENT, "metadata"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Ranked:
+    """Rows in order with their scores and what these are made of."""
+
+    rows: RowIds
+    scores: Floats
+    parts: dict[str, Floats] = field(default_factory=dict)  # NaN: the row was not in that list
+    table: pa.Table = None
+
+    def keep(self, chosen: np.ndarray) -> Ranked:
+        """Return some of the rows."""
+        return Ranked(self.rows[chosen], self.scores[chosen], {k: v[chosen] for k, v in self.parts.items()})
+
+
+def find(
+    snapshot: Snapshot,
+    query: str,
+    terms: Terms | None,
+    *,
+    encoder: Encoder | None,
+    top_k: int,
+    mode: Mode,
+    where: str | None,
+    weight: float,
+    per_document: bool,
+) -> Ranked:
+    """Rank passages for a query; arguments as for ``Collection.search``."""
+    _check(query, top_k, mode, weight)
+    if terms is None or not query.strip():
+        return Ranked(np.empty(0, np.uint64), np.empty(0, np.float32))
+    condition = normalise_filter(where) if where is not None else None
+    depth = max(_DEPTH, (8 if per_document else 2) * top_k)
+    if mode == "lexical":
+        found = snapshot.lexical(terms.text, condition, depth)
+        ranked = Ranked(found.rows, found.scores, {"bm25": found.scores, "lexical_rank": _counted(found)})
+    else:
+        if encoder is None:
+            raise InputError(f"mode={mode!r} needs a model")
+        ranked = _with_vectors(snapshot, query, terms, encoder, mode, condition, weight, depth)
+    order = np.argsort(-ranked.scores, kind="stable")
+    ranked = ranked.keep(order)
+    if per_document and len(ranked.rows):
+        docs = snapshot.take(ranked.rows, ["doc"])["doc"].to_numpy()
+        ranked = ranked.keep(np.sort(np.unique(docs, return_index=True)[1]))
+    return _fetched(snapshot, ranked.keep(np.arange(len(ranked.rows))[:top_k]))
+
+
+def _with_vectors(
+    snapshot: Snapshot,
+    query: str,
+    terms: Terms,
+    encoder: Encoder,
+    mode: Mode,
+    where: str | None,
+    weight: float,
+    depth: int,
+) -> Ranked:
+    words = _Beside(lambda: snapshot.lexical(terms.text, where, depth)) if mode == "hybrid" else None
+    try:
+        vector = np.asarray(encoder.encode_query([query])[0], np.float32)  # (D,)
+        dense = snapshot.dense(vector, where, depth)
+    finally:
+        lexical = words.result() if words is not None else None
+    if lexical is None:
+        return Ranked(dense.rows, dense.scores, {"cosine": dense.scores, "dense_rank": _counted(dense)})
+    rows = np.union1d(lexical.rows, dense.rows)  # ascending
+    bm25, cosine = np.zeros(len(rows), np.float32), np.empty(len(rows), np.float32)
+    in_words, in_dense = np.searchsorted(rows, lexical.rows), np.searchsorted(rows, dense.rows)
+    bm25[in_words] = lexical.scores
+    only_words = np.ones(len(rows), np.bool_)
+    only_words[in_dense] = False
+    cosine[in_dense] = dense.scores
+    cosine[only_words] = snapshot.cosines(vector, rows[only_words])
+    # a query whose words the model does not know says nothing about nearness: the words decide alone
+    share = weight if vector.any() else 0.0
+    scores, bm25_part, cosine_part = fuse(bm25, cosine, weight=share)
+    nan = np.full(len(rows), np.nan, np.float32)
+    lexical_rank, dense_rank = nan.copy(), nan.copy()
+    lexical_rank[in_words], dense_rank[in_dense] = _counted(lexical), _counted(dense)
+    parts = {
+        "bm25": bm25,
+        "bm25_normalised": bm25_part,
+        "cosine": cosine,
+        "cosine_normalised": cosine_part,
+        "weight": np.full(len(rows), share, np.float32),
+        "lexical_rank": lexical_rank,
+        "dense_rank": dense_rank,
+    }
+    return Ranked(rows, scores, parts)
+
+
+def neighbours(snapshot: Snapshot, passage_id: str, dim: int, top_k: int) -> Ranked:
+    """Rank passages by cosine with one of them."""
+    _check("", top_k, "dense", 0.0)
+    if not isinstance(passage_id, str):
+        raise InputError(f"passage_id={passage_id!r}: must be the id of a hit")
+    table = snapshot.find("id = '" + passage_id.replace("'", "''") + "'", ["vector"])
+    if not table.num_rows:
+        raise InputError(f"passage_id={passage_id!r}: there is no such passage (any more): take it from a recent hit")
+    vector = vectors_of(table["vector"], dim)[0]
+    found = snapshot.dense(vector, None, top_k + 1)
+    others = np.flatnonzero(found.rows != table["_rowid"][0].as_py())[:top_k]
+    return _fetched(snapshot, Ranked(found.rows, found.scores, {"cosine": found.scores}).keep(others))
+
+
+def hits_of(ranked: Ranked, terms: Terms | None, *, explain: bool) -> list[Hit]:
+    """Dress ranked rows for people: passages without their prefix, highlights, and the reasons if wanted."""
+    hits = []
+    for index, row in enumerate(ranked.table.to_pylist() if ranked.table is not None else []):
+        text = row[CONTENT][row["prefix"] :]
+        spans, matched = terms.find(text) if terms is not None else ((), ())
+        parts = {}
+        if explain:
+            parts = {name: float(values[index]) for name, values in ranked.parts.items() if not np.isnan(values[index])}
+        hits.append(
+            Hit(
+                id=row["id"],
+                source=row["source"],
+                title=row["title"],
+                text=text,
+                start=row["start"],
+                end=row["end"],
+                score=float(ranked.scores[index]),
+                format=row["format"],
+                page=row["page"],
+                headings=tuple(row["headings"]),
+                highlights=spans,
+                best_sentence=terms.best_sentence(text, spans) if terms is not None else None,
+                metadata=from_json(row["metadata"]),
+                parts=parts,
+                matched=matched if explain else (),
+            )
+        )
+    return hits
+
+
+def passages_of(store: Store, where: str | None, limit: int | None) -> Iterator[PassageInfo]:
+    """Yield stored passages."""
+    condition = f"{CONTENT} != ''" + (f" AND ({normalise_filter(where)})" if where is not None else "")
+    for row in store.scan(_SHOWN, condition, limit).to_pylist():
+        yield PassageInfo(
+            id=row["id"],
+            source=row["source"],
+            title=row["title"],
+            text=row[CONTENT][row["prefix"] :],
+            start=row["start"],
+            end=row["end"],
+            page=row["page"],
+            headings=tuple(row["headings"]),
+            format=row["format"],
+            metadata=from_json(row["metadata"]),
+        )
+
+
+def _fetched(snapshot: Snapshot, ranked: Ranked) -> Ranked:
+    if len(ranked.rows):
+        ranked.table = snapshot.take(ranked.rows, _SHOWN)
+    return ranked
+
+
+def _counted(found: Found) -> Floats:
+    return ranks(found.scores).astype(np.float32)
+
+
+def _check(query: str, top_k: int, mode: str, weight: float) -> None:
+    if not isinstance(query, str):
+        raise InputError(f"query={query!r:.80}: must be a text")
+    if len(query) > MAX_QUERY_CHARS:
+        raise InputError(f"query has {len(query)} characters: at most {MAX_QUERY_CHARS} are allowed; shorten it")
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= 10_000:
+        raise InputError(f"top_k={top_k!r}: must be a whole number from 1 to 10000")
+    if mode not in _MODES:
+        raise InputError(f"mode={mode!r}: must be one of {', '.join(_MODES)}")
+    if not 0.0 <= weight <= 1.0:
+        raise InputError(f"weight={weight!r}: must lie in [0, 1] (share of the dense part)")
+
+
+class _Beside(Generic[T]):
+    """Runs a function in a thread of its own; a pool would not survive a fork, and a thread costs 50 µs."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function = function
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="embedlab-lexical", daemon=True)
+        self._thread.start()
+
+    def result(self) -> T:
+        """Wait for the result, or raise what the function raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def _run(self) -> None:
+        try:
+            self._result = self._function()
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is awaited
+            self._error = error

@@ -1,0 +1,311 @@
+"""The two Lance tables of a collection, and the only place that talks to LanceDB about writing.
+
+``passages`` is the single truth: every row carries what is known of its document, a document is never split over two
+commits and a changed one is swapped in a single commit, so readers see whole documents only. A document without text
+keeps one row with empty text. ``files`` merely remembers which files are fully taken in; losing a row of it costs a
+second look at the file, never a passage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedlab._core.errors import CollectionError, EmbedlabError
+from embedlab.search.records import Scalar, Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PASSAGES = "passages"
+FILES = "files"
+CONTENT = "content"  # title, headings and text in one column: what is embedded and full-text indexed
+_HIDDEN = ("vector", "doc", "prefix", "metadata", "content_hash", "doc_passages", "ordinal")  # not offered to filters
+_MAX_METADATA_COLUMNS = 64
+_OLD_VERSIONS_KEPT = timedelta(minutes=30)  # a reader holds a version for the length of one call
+_DELETE_CHUNK = 2000
+
+
+def document_key(root: str, source: str) -> str:
+    """Return the key of a document: the same place always gives the same key."""
+    return hashlib.blake2b(f"{root}\0{source}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def passage_schema(dim: int, vector_type: str, extra: Sequence[pa.Field] = ()) -> pa.Schema:
+    """Return the schema of the passages table.
+
+    Args:
+        dim: Width of the vectors.
+        vector_type: ``"float16"`` or ``"float32"``.
+        extra: Columns for metadata.
+    """
+    import pyarrow as pa
+
+    item = pa.float16() if vector_type == "float16" else pa.float32()
+    text, time = pa.string(), pa.timestamp("us", tz="UTC")
+    own = [
+        ("id", text), ("doc", text), ("ordinal", pa.int32()), ("doc_passages", pa.int32()), ("root", text),
+        ("file", text), ("source", text), ("title", text), ("format", text), ("headings", pa.list_(text)),
+        ("start", pa.int64()), ("end", pa.int64()), ("page", pa.int32()), ("prefix", pa.int32()), (CONTENT, text),
+        ("content_hash", text), ("metadata", text), ("mtime", time), ("indexed_at", time),
+        ("vector", pa.list_(item, dim)),
+    ]  # fmt: skip
+    return pa.schema([pa.field(name, kind) for name, kind in own] + list(extra))
+
+
+def file_schema() -> pa.Schema:
+    """Return the schema of the files table."""
+    import pyarrow as pa
+
+    text, whole = pa.string(), pa.int64()
+    own = {"key": text, "root": text, "file": text, "size": whole, "mtime_ns": whole, "documents": pa.int32()}
+    return pa.schema([*own.items(), ("indexed_at", pa.timestamp("us", tz="UTC"))])
+
+
+def column_name(key: str, taken: Iterable[str]) -> str:
+    """Return the column that holds a metadata key: word characters only, never one of the collection's own."""
+    name = re.sub(r"\W+", "_", key).strip("_") or "value"
+    return f"meta_{name}" if name in taken else name
+
+
+def vectors_of(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
+    """Return a vector column as one matrix (N, D) float32."""
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim) for chunk in column.chunks]
+    if not parts:
+        return np.empty((0, dim), np.float32)
+    return np.concatenate(parts).astype(np.float32, copy=False)
+
+
+@contextmanager
+def lance_errors(doing: str, where: str) -> Iterator[None]:
+    """Turn whatever LanceDB raises into one clear CollectionError."""
+    try:
+        yield
+    except EmbedlabError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        text = re.sub(r", [\w./-]+\.rs:\d+:\d+", "", str(error)).strip()
+        if "No space left" in text or "os error 28" in text or getattr(error, "errno", None) == 28:
+            raise CollectionError(
+                f"the disk is full while {doing} {where}: what was committed before is intact; "
+                "free some space and run the same command again"
+            ) from error
+        if "Permission denied" in text or "os error 13" in text or "Read-only file system" in text:
+            raise CollectionError(f"not allowed to write while {doing} {where}: check the folder's owner") from error
+        raise CollectionError(f"{doing} {where} failed: {text.splitlines()[0] if text else error!r}") from error
+
+
+class Store:
+    """Open tables of one collection.
+
+    Args:
+        address: Folder or URI that holds the tables.
+        settings: The collection's settings.
+        dim: Width of the vectors.
+        create: Whether to make the tables.
+    """
+
+    def __init__(self, address: str, *, settings: Settings, dim: int, create: bool = False) -> None:
+        import lancedb
+
+        self.address, self.settings, self.dim = address, settings, dim
+        with lance_errors("opening", address):
+            # interval 0: every read looks for newer versions, so that other processes' commits are seen
+            self._db = lancedb.connect(address, read_consistency_interval=timedelta(0))
+            if create:
+                self.passages = self._db.create_table(PASSAGES, schema=passage_schema(dim, settings.vector_type))
+                self.files = self._db.create_table(FILES, schema=file_schema())
+            else:
+                self.passages = self._db.open_table(PASSAGES)
+                self.files = self._db.open_table(FILES)
+
+    def pinned(self) -> Any:
+        """Return a fresh handle of the passages table that stays at the version it was opened at."""
+        with lance_errors("opening", self.address):
+            return self._db.open_table(PASSAGES, version=self.passages.version)
+
+    def columns(self) -> dict[str, str]:
+        """Return the columns that filters may use, with their types."""
+        return {field.name: str(field.type) for field in self.passages.schema if field.name not in _HIDDEN}
+
+    def scan(self, columns: Sequence[str], where: str | None = None, limit: int | None = None) -> pa.Table:
+        """Read some columns of the passages table."""
+        with lance_errors("reading", self.address):
+            query = self.passages.search().select(list(columns))
+            if where:
+                query = query.where(where)
+            return query.limit(limit).to_arrow()
+
+    def known(self, where: str = "true") -> pa.Table:
+        """Return one row per document: doc, root, file, source, content_hash, doc_passages."""
+        wanted = ["doc", "root", "file", "source", "content_hash", "doc_passages"]
+        return self.scan(wanted, f"ordinal = 0 AND ({where})")
+
+    # writing: the caller holds the collection's lock
+
+    def replace(self, rows: pa.Table, drop: Sequence[str]) -> None:
+        """Write whole documents in one commit, in place of earlier versions of them and of documents that are gone.
+
+        Args:
+            rows: All passages of the documents, in the table's schema.
+            drop: Keys of documents whose present rows go: those replaced by ``rows`` and those that vanished.
+        """
+        with lance_errors("writing", self.address):
+            if not drop:
+                if rows.num_rows:
+                    self.passages.add(rows)
+                return
+            if not rows.num_rows:
+                self._delete(drop)
+                return
+            merge = self.passages.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge.when_not_matched_by_source_delete(f"doc IN ({_quoted(drop)})").execute(rows)
+
+    def delete(self, docs: Sequence[str]) -> None:
+        """Delete documents by key."""
+        with lance_errors("deleting from", self.address):
+            self._delete(docs)
+
+    def _delete(self, docs: Sequence[str]) -> None:
+        for start in range(0, len(docs), _DELETE_CHUNK):
+            self.passages.delete(f"doc IN ({_quoted(docs[start : start + _DELETE_CHUNK])})")
+
+    def remember_files(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Note files as fully taken in; call it after their passages are committed."""
+        import pyarrow as pa
+
+        if not rows:
+            return
+        with lance_errors("writing", self.address):
+            table = pa.Table.from_pylist([dict(row) for row in rows], schema=file_schema())
+            merge = self.files.merge_insert("key").when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(table)
+
+    def forget_files(self, keys: Sequence[str]) -> None:
+        """Drop notes of files; call it before their passages change, so that a crash leads to a second look."""
+        with lance_errors("writing", self.address):
+            for start in range(0, len(keys), _DELETE_CHUNK):
+                self.files.delete(f"key IN ({_quoted(keys[start : start + _DELETE_CHUNK])})")
+
+    def known_files(self) -> dict[str, tuple[int, int]]:
+        """Return size and time of change of every file that is fully taken in, by key."""
+        with lance_errors("reading", self.address):
+            table = self.files.search().select(["key", "size", "mtime_ns"]).limit(None).to_arrow()
+        rows = zip(*(table[name].to_pylist() for name in ("key", "size", "mtime_ns")), strict=True)
+        return {key: (size, mtime_ns) for key, size, mtime_ns in rows}
+
+    def ensure_columns(self, metadata: Iterable[Mapping[str, Scalar]]) -> dict[str, str]:
+        """Add a column for every metadata key that has none yet, and return the column of each key.
+
+        A key beyond the first 64 gets no column: it is kept with the document, but filters do not know it.
+        """
+        import pyarrow as pa
+
+        schema = self.passages.schema
+        own = set(passage_schema(self.dim, self.settings.vector_type).names)
+        room = _MAX_METADATA_COLUMNS - (len(schema.names) - len(own))
+        columns: dict[str, str] = {}
+        fresh: dict[str, pa.Field] = {}
+        for facts in metadata:
+            for key, value in facts.items():
+                if key in columns:
+                    continue
+                name = column_name(key, own)
+                if name not in schema.names and name not in fresh:
+                    if len(fresh) >= room:
+                        continue
+                    # one number type only: a later 2.5 must fit where the first value was 2
+                    kind = pa.bool_() if isinstance(value, bool) else pa.string()
+                    kind = pa.float64() if isinstance(value, int | float) and not isinstance(value, bool) else kind
+                    fresh[name] = pa.field(name, kind)
+                columns[key] = name
+        if fresh:
+            with lance_errors("adding columns to", self.address):
+                self.passages.add_columns(list(fresh.values()))
+        return columns
+
+    def index_text(self, *, rebuild: bool = False) -> None:
+        """Make the full-text index, or bring it up to date when enough rows are outside of it."""
+        from lancedb.index import FTS
+
+        with lance_errors("indexing the text of", self.address):
+            rows = self.passages.count_rows()
+            if rows == 0:
+                return
+            chosen = self.settings
+            if rebuild or not any(CONTENT in index.columns for index in self.passages.list_indices()):
+                config = FTS(
+                    with_position=chosen.phrase_search,
+                    language=chosen.language,
+                    stem=chosen.stem,
+                    remove_stop_words=chosen.remove_stop_words,
+                )
+                self.passages.create_index(CONTENT, config=config, replace=True)
+            elif self.unindexed_rows() > max(256, rows // 50):
+                self.compact()
+
+    def unindexed_rows(self) -> int:
+        """Return how many rows the full-text index does not cover yet; searches scan those."""
+        for index in self.passages.list_indices():
+            if CONTENT in index.columns:
+                stats = self.passages.index_stats(index.name)
+                return int(stats.num_unindexed_rows) if stats is not None else 0
+        return int(self.passages.count_rows())
+
+    def compact(self) -> None:
+        """Merge small files, bring indices up to date and drop versions no reader can still be using."""
+        with lance_errors("compacting", self.address):
+            # unverified files are leftovers of writers that died: the lock says that no writer is alive
+            for table in (self.passages, self.files):
+                table.optimize(cleanup_older_than=_OLD_VERSIONS_KEPT, delete_unverified=True)
+
+
+def metadata_columns(
+    facts: Sequence[Mapping[str, Scalar]], columns: Mapping[str, str], schema: pa.Schema
+) -> dict[str, list[Any]]:
+    """Lay metadata out in columns; a value that does not fit its column's type becomes null there."""
+    import pyarrow as pa
+
+    laid: dict[str, list[Any]] = {}
+    for key, name in columns.items():
+        kind = schema.field(name).type
+        values: list[Any] = []
+        for row in facts:
+            value = row.get(key)
+            if value is None or (pa.types.is_string(kind) and isinstance(value, str)):
+                values.append(value)
+            elif pa.types.is_string(kind):
+                values.append(str(value))
+            elif pa.types.is_boolean(kind):
+                values.append(value if isinstance(value, bool) else None)
+            else:
+                values.append(float(value) if isinstance(value, int | float) else None)
+        laid[name] = values
+    return laid
+
+
+def to_json(metadata: Mapping[str, Scalar]) -> str:
+    """Return metadata as a JSON object, empty text for none (most documents have none)."""
+    return json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False) if metadata else ""
+
+
+def from_json(text: str | None) -> dict[str, Scalar]:
+    """Return metadata from its stored form."""
+    return dict(json.loads(text)) if text else {}
+
+
+def now() -> datetime:
+    """Return the present time in UTC."""
+    return datetime.now(UTC)
+
+
+def _quoted(values: Iterable[str]) -> str:
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
