@@ -151,6 +151,11 @@ class Collection:
         return self._description.dim
 
     @property
+    def version(self) -> int:
+        """Number of the latest commit, of whatever process; what is worked out from a collection holds for one."""
+        return int(self._tables().passages.version)
+
+    @property
     def settings(self) -> Settings:
         """Its settings."""
         return self._description.settings
@@ -309,22 +314,23 @@ class Collection:
         )
         return hits_of(ranked, terms, explain=explain)
 
-    def similar(self, passage_id: str, top_k: int = 10) -> list[Hit]:
+    def similar(self, passage_id: str, top_k: int = 10, *, filter: str | None = None) -> list[Hit]:  # noqa: A002
         """Find the passages nearest to a passage, itself left out.
 
         Args:
             passage_id: ``Hit.id`` of the passage.
             top_k: Most hits to return.
+            filter: SQL condition as for ``search``.
 
         Returns:
             The hits, best first, scored by cosine.
 
         Raises:
-            InputError: there is no such passage.
+            InputError: there is no such passage, or the filter can't be used.
         """
         from embedlab.search.searching import neighbours
 
-        return hits_of(neighbours(self._latest(), passage_id, self.dim, top_k), None, explain=False)
+        return hits_of(neighbours(self._latest(), passage_id, self.dim, top_k, filter), None, explain=False)
 
     def vectors(self, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
         """Return passage ids and their vectors.

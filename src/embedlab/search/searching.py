@@ -118,7 +118,7 @@ def _with_vectors(
     return Ranked(rows, scores, parts)
 
 
-def neighbours(snapshot: Snapshot, passage_id: str, dim: int, top_k: int) -> Ranked:
+def neighbours(snapshot: Snapshot, passage_id: str, dim: int, top_k: int, where: str | None = None) -> Ranked:
     """Rank passages by cosine with one of them."""
     _check("", top_k, "dense", 0.0)
     if not isinstance(passage_id, str):
@@ -127,7 +127,7 @@ def neighbours(snapshot: Snapshot, passage_id: str, dim: int, top_k: int) -> Ran
     if not table.num_rows:
         raise InputError(f"passage_id={passage_id!r}: there is no such passage (any more): take it from a recent hit")
     vector = vectors_of(table["vector"], dim)[0]
-    found = snapshot.dense(vector, None, top_k + 1)
+    found = snapshot.dense(vector, normalise_filter(where) if where is not None else None, top_k + 1)
     others = np.flatnonzero(found.rows != table["_rowid"][0].as_py())[:top_k]
     return _fetched(snapshot, Ranked(found.rows, found.scores, {"cosine": found.scores}).keep(others))
 
