@@ -2,6 +2,7 @@
 
 from embedlab.search.catalog import list_collections, remove_collection
 from embedlab.search.collection import Collection
+from embedlab.search.doctor import doctor
 from embedlab.search.records import (
     AddReport,
     CollectionInfo,
@@ -27,6 +28,7 @@ __all__ = [
     "PassageInfo",
     "Progress",
     "Settings",
+    "doctor",
     "list_collections",
     "remove_collection",
 ]
