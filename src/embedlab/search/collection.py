@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embedlab._core.errors import CollectionError, InputError
 from embedlab._core.files import atomic_folder
+from embedlab.search.filters import normalise_filter
 from embedlab.search.indexing import News, sync
 from embedlab.search.intake import Intake, Piece, patient_interrupt, split
 from embedlab.search.places import Description, Place, place, timestamp
@@ -372,11 +373,9 @@ class Collection:
             filter: SQL condition as for ``search``.
             limit: Most documents to return; None for all.
         """
-        from embedlab.search.ranking import normalise_filter
-
-        where = "ordinal = 0" + (f" AND ({normalise_filter(filter)})" if filter else "")
+        given = normalise_filter(filter, self._tables().columns) if filter is not None else None
         wanted = ["source", "title", "format", "root", "doc_passages", "content_hash", "metadata"]
-        rows = self._tables().scan(wanted, where).sort_by("source").slice(0, limit).to_pylist()
+        rows = self._tables().scan(wanted, "ordinal = 0", given=given).sort_by("source").slice(0, limit).to_pylist()
         return [
             DocumentInfo(
                 source=row["source"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -177,7 +178,8 @@ def prefix(piece: Piece, index: int) -> str:
     passage = piece.passages[index]
     start = passage.text[:400]
     parts = dict.fromkeys(part.strip() for part in (document.title, *passage.headings))
-    return "".join(f"{part}\n" for part in parts if part and part not in start)
+    new = [part for part in parts if part and not re.search(rf"(?<!\w){re.escape(part)}(?!\w)", start)]
+    return "".join(f"{part}\n" for part in new)
 
 
 def _table(

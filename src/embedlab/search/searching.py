@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from embedlab._core.errors import InputError
-from embedlab.search.ranking import MAX_QUERY_CHARS, Terms, fuse, normalise_filter, ranks
+from embedlab.search.filters import normalise_filter
+from embedlab.search.ranking import MAX_QUERY_CHARS, Terms, fuse, ranks
 from embedlab.search.records import Hit, Mode, PassageInfo
 from embedlab.search.snapshot import Floats, Found, RowIds, Snapshot
 from embedlab.search.store import CONTENT, Store, from_json, vectors_of
@@ -57,7 +58,7 @@ def find(
     _check(query, top_k, mode, weight)
     if terms is None or not query.strip():
         return Ranked(np.empty(0, np.uint64), np.empty(0, np.float32))
-    condition = normalise_filter(where) if where is not None else None
+    condition = normalise_filter(where, snapshot.columns) if where is not None else None
     depth = max(_DEPTH, (8 if per_document else 2) * top_k)
     if mode == "lexical":
         found = snapshot.lexical(terms.text, condition, depth)
@@ -165,8 +166,8 @@ def hits_of(ranked: Ranked, terms: Terms | None, *, explain: bool) -> list[Hit]:
 
 def passages_of(store: Store, where: str | None, limit: int | None) -> Iterator[PassageInfo]:
     """Yield stored passages."""
-    condition = f"{CONTENT} != ''" + (f" AND ({normalise_filter(where)})" if where is not None else "")
-    for row in store.scan(_SHOWN, condition, limit).to_pylist():
+    given = normalise_filter(where, store.columns) if where is not None else None
+    for row in store.scan(_SHOWN, f"{CONTENT} != ''", given=given, limit=limit).to_pylist():
         yield PassageInfo(
             id=row["id"],
             source=row["source"],

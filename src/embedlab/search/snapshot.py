@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedlab._core.errors import InputError
+from embedlab.search.filters import filter_errors
 from embedlab.search.store import CONTENT, Store, lance_errors, vectors_of
 
 if TYPE_CHECKING:
@@ -63,13 +64,17 @@ class Snapshot:
         with lance_errors("reading", self._store.address):
             return bool(self._store.passages.version == self.version)
 
+    def columns(self) -> dict[str, str]:
+        """Return the columns that filters may use, with their types."""
+        return self._store.columns()
+
     def lexical(self, text: str, where: str | None, depth: int) -> Found:
         """Return the rows with the largest BM25 for a query's words."""
         from lancedb.query import MatchQuery
 
         if not text or not self.count:
             return _nothing()
-        with _filter_errors(self._store, where):
+        with _reading(self._store, where):
             query = self._table.search(MatchQuery(text, CONTENT), query_type="fts")  # type: ignore[call-arg]
             if where:
                 query = query.where(where, prefilter=True)
@@ -114,7 +119,7 @@ class Snapshot:
 
     def find(self, where: str, columns: Sequence[str]) -> pa.Table:
         """Return columns, and ``_rowid``, of the rows a condition holds for."""
-        with _filter_errors(self._store, where):
+        with _reading(self._store, where):
             return self._table.search().where(where).select(list(columns)).with_row_id(True).limit(None).to_arrow()
 
     def _matching(self, where: str) -> RowIds:
@@ -129,7 +134,7 @@ class Snapshot:
     def _dense_on_disk(self, vector: Floats, where: str | None, depth: int) -> Found:
         kind = np.float16 if self._store.settings.vector_type == "float16" else np.float32
         condition = f"{CONTENT} != ''" + (f" AND ({where})" if where else "")
-        with _filter_errors(self._store, where):
+        with _reading(self._store, where):
             query = self._table.search(vector.astype(kind), vector_column_name="vector").distance_type("dot")
             query = query.where(condition, prefilter=True).select(["_distance"]).with_row_id(True)
             table = query.limit(depth).to_arrow()
@@ -156,27 +161,10 @@ class Snapshot:
         return Matrix(rows, vectors, np.einsum("nd,nd->n", vectors, vectors) > 0.0)
 
 
-def _filter_errors(store: Store, where: str | None) -> Any:
-    return _FilterErrors(store, where) if where else lance_errors("searching", store.address)
-
-
-class _FilterErrors:
-    """Tells a filter that is wrong from a collection that is."""
-
-    def __init__(self, store: Store, where: str) -> None:
-        self._store, self._where = store, where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ValueError | RuntimeError) and not isinstance(error, InputError):
-            reason = str(error).splitlines()[0].removeprefix("Invalid input, ").split(", rust")[0]
-            reason = reason.split(". Valid fields are")[0].split(": SELECT 1 FROM")[0]
-            columns = ", ".join(f"{name} ({kind})" for name, kind in self._store.columns().items())
-            raise InputError(
-                f"filter {self._where!r} can't be used: {reason}. It is an SQL condition over these columns: {columns}"
-            ) from error
+@contextmanager
+def _reading(store: Store, where: str | None) -> Iterator[None]:
+    with lance_errors("searching", store.address), filter_errors(where, store.columns):
+        yield
 
 
 def _numbers(column: pa.ChunkedArray) -> RowIds:

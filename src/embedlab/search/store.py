@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedlab._core.errors import CollectionError, EmbedlabError
+from embedlab.search.filters import filter_errors
 from embedlab.search.records import Scalar, Settings
 
 if TYPE_CHECKING:
@@ -136,35 +137,37 @@ class Store:
         """Return the columns that filters may use, with their types."""
         return {field.name: str(field.type) for field in self.passages.schema if field.name not in _HIDDEN}
 
-    def scan(self, columns: Sequence[str], where: str | None = None, limit: int | None = None) -> pa.Table:
-        """Read some columns of the passages table."""
-        with lance_errors("reading", self.address):
+    def scan(
+        self, columns: Sequence[str], where: str | None = None, *, given: str | None = None, limit: int | None = None
+    ) -> pa.Table:
+        """Read some columns of the rows for which our own condition and that of a person hold."""
+        both = " AND ".join(f"({part})" for part in (where, given) if part)
+        with lance_errors("reading", self.address), filter_errors(given, self.columns):
             query = self.passages.search().select(list(columns))
-            if where:
-                query = query.where(where)
+            if both:
+                query = query.where(both)
             return query.limit(limit).to_arrow()
 
     def known(self, where: str = "true") -> pa.Table:
         """Return one row per document: doc, root, file, source, content_hash, doc_passages."""
         wanted = ["doc", "root", "file", "source", "content_hash", "doc_passages"]
-        return self.scan(wanted, f"ordinal = 0 AND ({where})")
+        return self.scan(wanted, f"ordinal = 0 AND {where}")
 
     # writing: the caller holds the collection's lock
 
-    def replace(self, rows: pa.Table, drop: Sequence[str]) -> None:
+    def replace(self, rows: pa.Table | None, drop: Sequence[str]) -> None:
         """Write whole documents in one commit, in place of earlier versions of them and of documents that are gone.
 
         Args:
-            rows: All passages of the documents, in the table's schema.
+            rows: All passages of the documents, in the table's schema; None if documents only go.
             drop: Keys of documents whose present rows go: those replaced by ``rows`` and those that vanished.
         """
         with lance_errors("writing", self.address):
-            if not drop:
-                if rows.num_rows:
-                    self.passages.add(rows)
-                return
-            if not rows.num_rows:
+            if rows is None:
                 self._delete(drop)
+                return
+            if not drop:
+                self.passages.add(rows)
                 return
             merge = self.passages.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merge.when_not_matched_by_source_delete(f"doc IN ({_quoted(drop)})").execute(rows)
