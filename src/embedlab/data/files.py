@@ -38,6 +38,7 @@ READERS = {
     ".ipynb": "notebook",
 }
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__", "CVS", "_darcs"}
+_MOST_REPORTED = 20
 _LOG = logging.getLogger(__name__)
 
 
@@ -101,10 +102,21 @@ def read_file(file: FoundFile, limits: ReadLimits | None = None) -> Iterator[Doc
         return
     try:
         reader: Reader = importlib.import_module(f"embedlab.data.readers.{READERS[ending]}").read
-        yield from reader(file, limits or ReadLimits())
+        yield from _report_some(reader(file, limits or ReadLimits()), file.source)
     except Exception as error:  # noqa: BLE001 - parsers of foreign formats raise anything, and one file must not stop the rest
         _LOG.debug("cannot read %s", file.source, exc_info=True)
         yield Unreadable(file.source, _reason(error, ending))
+
+
+def _report_some(results: Iterator[Document | Unreadable], source: str) -> Iterator[Document | Unreadable]:
+    """Name the first bad records of a file and count the others: a million of them would be no report."""
+    bad = 0
+    for result in results:
+        bad += isinstance(result, Unreadable)
+        if isinstance(result, Document) or bad <= _MOST_REPORTED:
+            yield result
+    if bad > _MOST_REPORTED:
+        yield Unreadable(source, f"{bad - _MOST_REPORTED:,} more of its records could not be read")
 
 
 def _find(roots: list[Path], base: Path, skipped: Skipped) -> Iterator[FoundFile]:

@@ -1,4 +1,4 @@
-"""From a flat run of headings and paragraphs to blocks that know the headings above them."""
+"""From a flat run of headings and paragraphs to a text and blocks that know the headings above them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from embedlab.data.documents import Block
+from embedlab.data.text import whole_characters
 
 
 class Part(NamedTuple):
@@ -52,3 +53,35 @@ def outline(parts: Iterable[Part]) -> tuple[Block, ...]:
     if waiting:
         blocks.append(Block(waiting.start, waiting.end, tuple(title for _, title in chain if title)))
     return tuple(blocks)
+
+
+class Extract:
+    """Puts together the text of a format whose file is not text, and keeps the parts.
+
+    Example:
+        >>> extract = Extract()
+        >>> extract.add("Tea", level=1)
+        >>> extract.add("Boil water.")
+        >>> extract.text, outline(extract.parts)
+        ('Tea\\n\\nBoil water.', (Block(start=0, end=16, headings=('Tea',), page=None),))
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self._pieces: list[str] = []
+        self._length = 0
+
+    def add(self, text: str, level: int = 0, title: str = "") -> None:
+        """Append a paragraph or, with a level from 1, a heading, whose title is its text unless given."""
+        text = whole_characters(text.strip())
+        if not text:
+            return
+        start = self._length + 2 if self._pieces else 0
+        self._pieces.append(text)
+        self._length = start + len(text)
+        self.parts.append(Part(start, self._length, level, title or " ".join(text.split()) if level else ""))
+
+    @property
+    def text(self) -> str:
+        """Everything so far, parted by empty lines."""
+        return "\n\n".join(self._pieces)

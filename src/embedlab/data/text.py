@@ -17,6 +17,11 @@ _MARKS = (  # the longer first: the mark of UTF-32-LE begins with that of UTF-16
 _SAMPLE = 1 << 15
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_UTF8_SEQUENCE = re.compile(b"[\xc2-\xf4][\x80-\xbf]+")
+_BEYOND_ASCII = re.compile("[^\x00-\x7f]")
+_LETTER = re.compile(r"[^\W\d_]")
+_WESTERN = re.compile("[À-ÖØ-öø-ÿŒœŠšŽžŸ‘’“”‚„–—…•€£§©®°«»¿¡ªº²³´·\xa0\xad]")
+_EASTERN = re.compile("[a-z][ðþ³¹¿¼¾][a-z]|[ðþ]{2}|ý[a-z]*ý")  # Turkish or Polish letters, read as Windows-1252
 _BINARY = "this is binary data under the ending of a text file"
 
 
@@ -80,27 +85,36 @@ def _decode_unmarked_utf16(data: bytes) -> tuple[str, str]:
 
 
 def _decode_legacy(data: bytes, first_bad: int, declared: str | None) -> tuple[str, str]:
-    mended = data.decode("utf-8", "embedlab-stray")
-    beyond_ascii = sum(1 for _ in re.finditer(b"[\xc2-\xf4][\x80-\xbf]+", data))
-    stray = _count_stray(data)
-    if beyond_ascii >= 4 * stray:
-        return mended, "utf-8"
+    sequences = sum(1 for _ in _UTF8_SEQUENCE.finditer(data))
+    stray = data.decode("utf-8", "replace").count("\ufffd") - data.count("\ufffd".encode())
+    if sequences >= 4 * stray:
+        return data.decode("utf-8", "embedlab-stray"), "utf-8"
     if declared:
         try:
             return data.decode(declared), codecs.lookup(declared).name
         except (LookupError, UnicodeDecodeError):
             pass  # a wrong declaration is common; the letters decide below
+    around = max(0, first_bad - _SAMPLE // 4)
+    encoding = _guess(data[around : around + _SAMPLE])
+    return data.decode(encoding, "replace"), encoding
+
+
+def _guess(sample: bytes) -> str:
+    """Windows-1252 if that reads like a Western language, for short texts mislead statistics; else by statistics."""
+    try:
+        western = sample.decode("cp1252")
+    except UnicodeDecodeError:
+        western = ""
+    letters = len(_LETTER.findall(western))
+    foreign = len(_WESTERN.findall(western))
+    if foreign == len(_BEYOND_ASCII.findall(western)) and 0 < 4 * foreign < letters and not _EASTERN.search(western):
+        return "cp1252"
     from charset_normalizer import from_bytes
 
-    around = max(0, first_bad - _SAMPLE // 4)
-    guess = from_bytes(data[around : around + _SAMPLE]).best()
+    guess = from_bytes(sample).best()
     if guess is None:
         raise Refused(_BINARY)
-    return data.decode(guess.encoding, "replace"), guess.encoding
-
-
-def _count_stray(data: bytes) -> int:
-    return data.decode("utf-8", "replace").count("\ufffd") - data.count("\ufffd".encode())
+    return guess.encoding
 
 
 def _stray_byte(error: UnicodeError) -> tuple[str, int]:

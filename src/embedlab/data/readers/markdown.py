@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+
+from markdown_it import MarkdownIt
 
 from embedlab.data.documents import Document, FoundFile, Value
 from embedlab.data.limits import ReadLimits
 from embedlab.data.outline import Part, outline
 from embedlab.data.readers.plain import read_text
-
-if TYPE_CHECKING:
-    from markdown_it import MarkdownIt
 
 _LINE = re.compile(r"\r\n?|\n")
 _FRONT_MATTER = re.compile(r"---[ \t]*(?:\r\n?|\n)(.*?)(?:\r\n?|\n)(?:---|\.\.\.)[ \t]*(?:\r\n?|\n|\Z)", re.DOTALL)
@@ -24,7 +22,7 @@ def read(file: FoundFile, limits: ReadLimits) -> Iterator[Document]:
     """Read a Markdown file with its headings and front matter."""
     text, metadata = read_text(file, limits.max_file_bytes)
     facts, body_start = front_matter(text)
-    parts = list(_parts(text, body_start))
+    parts = list(parts_of(text, body_start)) if len(text) <= limits.max_outline_bytes else [Part(body_start, len(text))]
     first = next((part.title for part in parts if part.level), "")
     title = str(facts.get("title", "")) or first or file.path.stem
     yield Document(file.source, text, title, "md", blocks=outline(parts), metadata={**facts, **metadata})
@@ -66,7 +64,16 @@ def _scalar(value: str) -> Value:
     return value.strip("[]")
 
 
-def _parts(text: str, start: int) -> Iterator[Part]:
+def parts_of(text: str, start: int = 0) -> Iterator[Part]:
+    """Find the headings and top-level blocks of Markdown.
+
+    Args:
+        text: The source.
+        start: Where it begins, after a front matter.
+
+    Yields:
+        Spans of the source, in order.
+    """
     # NUL cannot occur and line ends count alike here and in the parser, so its line numbers are ours
     lines = [start, *(found.end() for found in _LINE.finditer(text, start)), len(text)]
     tokens = _parser().parse(text[start:])
@@ -82,8 +89,6 @@ def _parts(text: str, start: int) -> Iterator[Part]:
 
 @cache
 def _parser() -> MarkdownIt:
-    from markdown_it import MarkdownIt
-
     parser = MarkdownIt("commonmark").enable("table")
     parser.core.ruler.enableOnly(["normalize", "block"])  # spans are enough: no need to look inside the lines
     return parser

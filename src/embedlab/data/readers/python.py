@@ -35,6 +35,8 @@ def read(file: FoundFile, limits: ReadLimits) -> Iterator[Document]:
             tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
         raise Refused(f"not valid Python: {' '.join(str(error).split())[:200]}") from None
+    except (RecursionError, MemoryError):
+        raise Refused("not readable Python: it is nested too deeply") from None
     module = module_name(file.source)
     blocks = _Finder(text).blocks(tree, module)
     # one empty block when nothing is documented: no blocks at all would mean the whole text
