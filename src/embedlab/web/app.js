@@ -1,7 +1,7 @@
 // The page as a whole: what is asked of the server when the state changes, and the keys.
 import { call, key } from "./api.js";
 import * as documents from "./documents.js";
-import { $, h } from "./dom.js";
+import { $, h, naming } from "./dom.js";
 import * as filters from "./filters.js";
 import * as map from "./map.js";
 import * as notice from "./notice.js";
@@ -148,7 +148,7 @@ async function nameOrigin(state) {
   try {
     const { passage } = await call(`api/collections/${encodeURIComponent(state.c)}/passages/${encodeURIComponent(state.like)}`, { params: { context: 0 } });
     const name = $("like-name");
-    if (name && get().like === state.like) name.textContent = `Like: ${passage.title || passage.source}`;
+    if (name && get().like === state.like) name.textContent = `Like: ${naming(passage).name}`;
   } catch (error) {
     if (error.status !== 404) notice.report(error);
   }

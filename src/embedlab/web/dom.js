@@ -63,6 +63,16 @@ export function marked(text, spans = [], start = 0, end = Infinity) {
   return nodes;
 }
 
+// Long names may break behind their dots, dashes and slashes.
+export const soft = (text) => text.split(/(?<=[._/-])/).flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part]));
+
+// What a passage is called: its nearest heading; the document and what lies between are the trail to it.
+export function naming(passage) {
+  const trail = [passage.title || passage.source, ...passage.headings].filter((name, i, all) => name && name !== all[i - 1]);
+  const name = trail.pop();
+  return { name, trail: trail.filter((part) => !name.startsWith(`${part}.`)) };
+}
+
 export async function copy(text, button) {
   const before = button.textContent;
   try {

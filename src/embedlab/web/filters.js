@@ -3,10 +3,8 @@ import { call, of } from "./api.js";
 import { $, h, icon, number } from "./dom.js";
 import { get, go } from "./state.js";
 
-const KNOWN = { // where the server lists no such value, e.g. because it is rare
-  format: (value) => `format = ${quoted(value)}`,
-  folder: (value) => `source LIKE ${quoted(`${value.replace(/[%_]/g, "\\$&")}/%`)}`,
-};
+// Where the server lists no such value, e.g. because it is rare.
+const guess = (field, value) => (field === "folder" ? `starts_with(source, ${quoted(`${value}/`)})` : `\`${field.replaceAll("`", "")}\` = ${quoted(value)}`);
 
 let facets = [];
 let loadedFor = "";
@@ -38,8 +36,7 @@ export function condition(state) {
   for (const choice of state.f) {
     const [field, value] = split(choice);
     const listed = facets.find((facet) => facet.field === field)?.values.find((one) => String(one.value) === value);
-    const rule = listed?.filter ?? KNOWN[field]?.(value);
-    if (rule) fields.set(field, [...(fields.get(field) ?? []), rule]);
+    fields.set(field, [...(fields.get(field) ?? []), listed?.filter ?? guess(field, value)]);
   }
   const all = [...fields.values()].map((rules) => (rules.length > 1 ? `(${rules.join(" OR ")})` : rules[0]));
   if (state.source) all.push(`source = ${quoted(state.source)}`);

@@ -11,6 +11,7 @@ const NEAR = 14; // px within which a point counts as pointed at
 const canvas = $("canvas");
 const pen = canvas.getContext("2d");
 const view = { x: 0, y: 0, zoom: 1 };
+let home = { width: 1, height: 1 }; // half of what "everything" spans
 let open = () => {};
 let loadedFor = "";
 let points = []; // {id, x, y, source, title, group, colour}
@@ -19,6 +20,7 @@ let lit = []; // the hits that have a place, best first: {point, rank}
 let group = -1; // the group picked in the legend
 let current = null; // under the pointer or the keyboard
 let palette = {};
+let pins = []; // the lit ones as drawn
 let frame = 0;
 
 export function start(onOpen) {
@@ -80,6 +82,7 @@ function legend(names, counts) {
   const entry = (colour, name, count) => h("button", { type: "button", "aria-pressed": "false", dataset: { colour: String(colour) }, onclick: () => pick(colour) },
     h("span", { class: `swatch g${colour}` }), h("span", {}, `${name || "(top)"}`), h("small", {}, number(count)));
   const rest = names.slice(COLOURS);
+  $("legend").hidden = names.length < 2;
   $("legend").replaceChildren(...names.slice(0, COLOURS).map((name, i) => entry(i, name, counts.get(name))),
     rest.length ? entry(COLOURS, `${number(rest.length)} more`, rest.reduce((sum, name) => sum + counts.get(name), 0)) : "");
 }
@@ -125,8 +128,9 @@ export function recolour() {
 
 function scale() {
   const [w, hgt] = [canvas.clientWidth, canvas.clientHeight];
-  const base = Math.min(w, hgt) / 2;
-  return { w, hgt, sx: Math.min(w / 2, base * 1.7) * 0.92 * view.zoom, sy: Math.min(hgt / 2, base * 1.7) * 0.92 * view.zoom };
+  // the axes may be stretched against each other, but not beyond recognition
+  const [fx, fy] = [((w / 2 - 16) / home.width), ((hgt / 2 - 16) / home.height)];
+  return { w, hgt, sx: Math.min(fx, fy * 1.6) * view.zoom, sy: Math.min(fy, fx * 1.6) * view.zoom };
 }
 
 function project(point, s) {
@@ -155,17 +159,54 @@ function draw() {
   pen.globalAlpha = 1;
   pen.textAlign = "center";
   pen.textBaseline = "middle";
-  for (const { point, rank } of [...lit].reverse()) {
+  pins = spread(lit.map(({ point, rank }) => {
     const [x, y] = project(point, s);
-    const radius = rank <= 10 ? 8.5 : 4.5;
-    disc(x, y, radius + 1.5, palette.surface);
-    disc(x, y, radius, palette.accent);
-    if (rank > 10) continue;
+    return { point, rank, x, y, px: x, py: y, radius: rank <= 10 ? 8.5 : 4.5 };
+  }));
+  for (const pin of pins) if (Math.hypot(pin.x - pin.px, pin.y - pin.py) > pin.radius) leader(pin);
+  for (const pin of [...pins].reverse()) {
+    disc(pin.x, pin.y, pin.radius + 1.5, palette.surface);
+    disc(pin.x, pin.y, pin.radius, palette.accent);
+    if (pin.rank > 10) continue;
     pen.fillStyle = palette.on;
     pen.font = `600 10px ${palette.font}`;
-    pen.fillText(String(rank), x, y + 0.5);
+    pen.fillText(String(pin.rank), pin.x, pin.y + 0.5);
   }
-  for (const point of [byId.get(get().p), current]) if (point) ring(...project(point, s), palette.ink);
+  for (const point of [byId.get(get().p), current]) if (point) ring(...spot(point, s), palette.ink);
+}
+
+// Push the numbered hits apart until each can be read; a line leads back to where it belongs.
+function spread(all) {
+  for (let round = 0; round < 40; round++) {
+    let moving = false;
+    for (let i = 0; i < all.length; i++) for (let j = i + 1; j < all.length; j++) {
+      const [a, b] = [all[i], all[j]];
+      const [dx, dy] = [b.x - a.x || 0.01 * (j - i), b.y - a.y || 0.013];
+      const apart = Math.hypot(dx, dy);
+      const push = (a.radius + b.radius + 1 - apart) / 2;
+      if (push <= 0) continue;
+      moving = true;
+      for (const [pin, sign] of [[a, -1], [b, 1]]) (pin.x += (sign * push * dx) / apart), (pin.y += (sign * push * dy) / apart);
+    }
+    if (!moving) break;
+  }
+  return all;
+}
+
+function leader({ x, y, px, py }) {
+  pen.strokeStyle = palette.accent;
+  pen.lineWidth = 1;
+  pen.beginPath();
+  pen.moveTo(px, py);
+  pen.lineTo(x, y);
+  pen.stroke();
+  disc(px, py, 2, palette.accent);
+}
+
+// Where a point is drawn: hits stand where they were pushed to.
+function spot(point, s) {
+  const pin = pins.find((one) => one.point === point);
+  return pin ? [pin.x, pin.y] : project(point, s);
 }
 
 function disc(x, y, radius, colour) {
@@ -186,11 +227,12 @@ function ring(x, y, colour) {
 function nearest(px, py) {
   const s = scale();
   let [best, least] = [null, NEAR];
-  for (const point of [...lit.map((one) => one.point), ...points]) {
-    const [x, y] = project(point, s);
+  const look = (point, [x, y]) => {
     const away = Math.hypot(x - px, y - py);
     if (away < least) [best, least] = [point, away];
-  }
+  };
+  for (const pin of pins) look(pin.point, [pin.x, pin.y]);
+  if (!best) for (const point of points) look(point, project(point, s));
   return best;
 }
 
@@ -203,7 +245,7 @@ function point(at, spoken = false) {
   if (at) {
     tip.replaceChildren(at.title || at.source, h("small", {}, at.source));
     const s = scale();
-    const [x, y] = project(at, s);
+    const [x, y] = spot(at, s);
     const left = Math.max(4, Math.min(x + 14, s.w - tip.offsetWidth - 4));
     const top = y + 18 + tip.offsetHeight > s.hgt ? y - tip.offsetHeight - 16 : y + 16;
     tip.style.transform = `translate(${Math.round(left)}px, ${Math.round(top)}px)`;
@@ -213,8 +255,16 @@ function point(at, spoken = false) {
   redraw();
 }
 
+// Show all but the farthest outliers, which would squeeze the rest together.
 export function fit() {
-  Object.assign(view, { x: 0, y: 0, zoom: 1 });
+  const range = (axis) => {
+    const sorted = points.map((one) => one[axis]).sort((a, b) => a - b);
+    const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
+    return points.length ? [at(0.003), at(0.997)] : [-1, 1];
+  };
+  const [[left, right], [top, bottom]] = [range("x"), range("y")];
+  Object.assign(view, { x: (left + right) / 2, y: (top + bottom) / 2, zoom: 1 });
+  home = { width: Math.max(right - left, 0.2) / 2, height: Math.max(bottom - top, 0.2) / 2 };
   moved();
 }
 
@@ -335,6 +385,6 @@ document.querySelector(".zoom").addEventListener("click", (event) => {
 // Where a passage is on the screen, for tests and for those who script the page.
 export function placeOf(id) {
   const at = byId.get(id);
-  return at ? project(at, scale()) : null;
+  return at ? spot(at, scale()) : null;
 }
 export const ids = () => points.map((one) => one.id);

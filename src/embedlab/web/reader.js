@@ -1,6 +1,6 @@
 // A passage in its document. Beside the hits where there is room, above them where there is not.
 import { call, of } from "./api.js";
-import { $, copy, h, marked } from "./dom.js";
+import { $, copy, h, marked, naming, soft } from "./dom.js";
 import { report } from "./notice.js";
 import * as results from "./results.js";
 import { get, go } from "./state.js";
@@ -8,7 +8,7 @@ import { get, go } from "./state.js";
 const wide = matchMedia("(min-width: 70rem)");
 const dialog = $("reader");
 let shown = ""; // "collection passage"
-let around = 1;
+let around = 3; // passages shown before and after
 let current = null;
 let opener = null; // what had the focus before
 
@@ -29,7 +29,7 @@ export async function follow(state, before) {
   const wanted = `${state.c} ${state.p}`;
   if (shown === wanted && dialog.open) return;
   shown = wanted;
-  around = 1;
+  around = 3;
   let answer;
   try {
     answer = await fetchPassage(state);
@@ -74,8 +74,10 @@ function hide() {
 function draw(answer) {
   current = answer;
   const { passage, before, after } = answer;
-  $("reader-title").textContent = passage.title || passage.source;
-  $("reader-crumbs").replaceChildren(...passage.headings.filter((heading) => heading !== passage.title).map((heading) => h("span", {}, heading)));
+  const { name, trail } = naming(passage);
+  $("reader-title").replaceChildren(...soft(name));
+  $("reader-crumbs").replaceChildren(...trail.map((heading) => h("span", {}, soft(heading))));
+  $("reader-body").classList.toggle("code", passage.format === "py");
   $("reader-where").replaceChildren(...results.places(passage));
   const more = (side, text) => h("button", { type: "button", class: "link", onclick: () => widen(side) }, text);
   const meta = Object.entries(passage.metadata ?? {});

@@ -1,6 +1,6 @@
 // The list of hits: one search at a time, the newest wins, and old hits stay in place until the new ones are there.
 import { call, of } from "./api.js";
-import { $, codePoints, command, cut, h, icon, marked, number, plural } from "./dom.js";
+import { $, codePoints, command, cut, h, icon, marked, naming, number, plural, soft } from "./dom.js";
 import { condition } from "./filters.js";
 import { address, get, go, settings } from "./state.js";
 
@@ -104,35 +104,35 @@ export function move(step) {
 
 function row(hit, index, state, strongest) {
   const url = address({ ...get(), p: hit.id });
-  const link = h("a", { href: url, dataset: { id: hit.id } }, hit.title || hit.source);
+  const { name, trail } = naming(hit);
+  const link = h("a", { href: url, dataset: { id: hit.id } }, soft(name));
   return h("li", { class: "hit" },
     h("span", { class: "rank", "aria-hidden": "true" }, String(index + 1)),
     h("article", {},
       h("h3", {}, link),
-      crumbs(hit),
+      crumbs(trail),
       h("p", { class: "snippet" }, ...snippet(hit)),
       hit.parts && !state.like && parts(hit, strongest),
       h("div", { class: "foot" }, where(hit), h("div", { class: "acts" },
-        h("button", { type: "button", class: "link", "aria-label": `More like this: ${hit.title || hit.source}`, onclick: () => like(hit.id) }, "More like this"),
+        h("button", { type: "button", class: "link", "aria-label": `More like this: ${name}`, onclick: () => like(hit.id) }, "More like this"),
         h("button", { type: "button", class: "link", "aria-label": `Only this document: ${hit.source}`, onclick: () => go({ source: hit.source, n: 0 }) }, "Only this document")))));
 }
 
 export const like = (id) => go({ like: id, q: "", p: "", n: 0, view: get().view === "documents" ? "search" : get().view });
 
-export function crumbs(hit) {
-  const trail = hit.headings.filter((heading) => heading && heading !== hit.title);
-  return trail.length ? h("p", { class: "crumbs" }, trail.map((heading) => h("span", {}, heading))) : null;
-}
+export const crumbs = (trail) => (trail.length ? h("p", { class: "crumbs" }, trail.map((heading) => h("span", {}, soft(heading)))) : null);
 
-export const places = (hit) => [hit.source, hit.page != null && `page ${hit.page}`, `${number(hit.start)}–${number(hit.end)}`].filter(Boolean).map((part) => h("span", {}, part));
+export const places = (hit) => [hit.source, hit.page != null && `page ${hit.page}`, `${number(hit.start)}–${number(hit.end)}`].filter(Boolean).map((part) => h("span", {}, soft(part)));
 const where = (hit) => h("p", { class: "where", title: "Source and place, in characters of the document's text" }, places(hit));
 
-// The part of the passage that holds most highlights; the beginning, if that is as good.
+// The part of the passage that answers best or holds most highlights; the beginning, if that is as good.
 function snippet(hit) {
   const points = codePoints(hit.text);
   if (points.length <= SNIPPET * 1.2) return marked(hit.text, hit.highlights);
   const covered = (from) => hit.highlights.reduce((sum, [a, b]) => sum + (a >= from && b <= from + SNIPPET ? b - a : 0), 0);
   let [best, most] = [0, covered(0)];
+  const [sentence, stop] = hit.best_sentence ?? [0, 0];
+  if (stop > SNIPPET) [best, most] = [sentence, Infinity];
   for (const [a] of hit.highlights) if (covered(Math.max(0, a - 80)) > most) [best, most] = [Math.max(0, a - 80), covered(Math.max(0, a - 80))];
   let from = Math.min(best, points.length - SNIPPET);
   let to = from + SNIPPET;
