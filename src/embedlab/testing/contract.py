@@ -153,6 +153,8 @@ def frozen_copy(value: Any) -> Any:
 
 def same_bits(left: Any, right: Any) -> bool:
     """Tell whether two nested values of ``frozen_copy`` are equal to the last bit."""
+    if (left is None) != (right is None):
+        return False
     if isinstance(left, dict):
         return (
             isinstance(right, dict) and left.keys() == right.keys() and all(same_bits(left[k], right[k]) for k in left)
