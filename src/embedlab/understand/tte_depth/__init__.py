@@ -17,6 +17,17 @@ from embedlab.understand.tte_depth.exemplars import select_exemplars
 if TYPE_CHECKING:
     from embedlab.testing.probe import ProbeExample
 
+__all__ = [
+    "CorpusShift",
+    "DepthTest",
+    "TextDepth",
+    "compare_depths",
+    "corpus_shift",
+    "example",
+    "q_score",
+    "select_exemplars",
+]
+
 METHOD = {
     "card": 44,
     "title": "Statistical Depth for Ranking and Characterizing Transformer-Based Text Embeddings",
@@ -40,18 +51,6 @@ METHOD = {
         "Below 50 rows the asymptotic p-value is rough, since reference depths share a sum: use method='permutation'.",
     ],
 }
-
-__all__ = [
-    "METHOD",
-    "CorpusShift",
-    "DepthTest",
-    "TextDepth",
-    "compare_depths",
-    "corpus_shift",
-    "example",
-    "q_score",
-    "select_exemplars",
-]
 
 
 def example(seed: int = 0) -> dict[str, ProbeExample]:
