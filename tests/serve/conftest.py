@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 
+from embedlab.serve.app import create_app
 from embedlab.serve.connections import timed_connection
+from embedlab.serve.settings import Settings
 
 
 @contextmanager
@@ -51,3 +55,51 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("EMBEDLAB_HOME", str(folder))
     monkeypatch.delenv("EMBEDLAB_API_KEY", raising=False)
     return folder
+
+
+def new_client(**kwargs: Any) -> TestClient:
+    """A client of a whole application with the default model."""
+    return TestClient(create_app(Settings(**kwargs)), base_url="http://localhost")
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    with new_client() as it:
+        yield it
+
+
+def upload(client: TestClient, name: str, *files: tuple[str, bytes | str]) -> httpx.Response:
+    """Send files to a collection."""
+    parts = [("files", (file, text.encode() if isinstance(text, str) else text)) for file, text in files]
+    return client.post(f"/api/collections/{name}/documents", files=parts)
+
+
+def finished(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
+    """Wait for a job's end and return it."""
+
+    def ended() -> Any:
+        state: dict[str, Any] = client.get(f"/api/jobs/{job['id']}").json()
+        return state if state["state"] not in ("queued", "running") else None
+
+    answer: dict[str, Any] = wait_for(ended)
+    return answer
+
+
+NOTES = (
+    (
+        "guide/start.md",
+        "# Start\n\nOpen a file with the built-in function open.\n\n## Close\n\nClose the file afterwards.\n",
+    ),
+    ("guide/net.md", "# Network\n\nA socket connects two programs over the network.\n"),
+    ("money.txt", "Stocks fell sharply on the exchange today."),
+    ("table.csv", "name,colour\napple,red\nbanana,yellow\n"),
+)
+
+
+@pytest.fixture
+def notes(client: TestClient) -> TestClient:
+    """A client whose collection `notes` holds four files."""
+    assert client.post("/api/collections", json={"name": "notes"}).status_code == 201
+    answer = upload(client, "notes", *NOTES)
+    assert finished(client, answer.json()["job"])["state"] == "done"
+    return client

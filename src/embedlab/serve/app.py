@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from embedlab import __version__
 from embedlab.models.encoder import Encoder, load_model
 from embedlab.serve.collections import collections_router
-from embedlab.serve.documents import documents_router
+from embedlab.serve.documents import documents_router, resume
 from embedlab.serve.embeddings import embeddings_router
 from embedlab.serve.encoders import Encoders
 from embedlab.serve.errors import install_error_handlers
@@ -55,17 +55,20 @@ def create_app(
     metrics = Metrics()
     encoders = Encoders(settings.models, load)
     pool = Pool(settings.workers, settings.limits.waiting_calls)
+    disk = Pool(2, settings.limits.connections)
     jobs = Jobs(metrics, settings.limits.queued_jobs)
     shelf = Shelf(settings.collections, encoders)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await pool.run(encoders.get, encoders.names[0])  # the first caller shall not wait for it
+        await pool.run(resume, shelf, jobs)
         if on_ready is not None:
             on_ready()
         yield
         await asyncio.to_thread(jobs.close)
         await asyncio.to_thread(pool.close)
+        await asyncio.to_thread(disk.close)
 
     app = FastAPI(
         title="embedlab",
@@ -74,6 +77,7 @@ def create_app(
         description="Errors have one shape and name the field that is to blame.",
         docs_url=None,  # these pages would load their scripts from elsewhere; ours is /docs
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
         responses={"4XX": {"model": ErrorOut}},
     )
@@ -81,7 +85,7 @@ def create_app(
     install_error_handlers(app)
     app.include_router(embeddings_router(encoders, pool, settings.limits, metrics))
     app.include_router(collections_router(shelf, encoders, jobs, pool, settings))
-    app.include_router(documents_router(shelf, jobs, pool, settings.limits))
+    app.include_router(documents_router(shelf, jobs, pool, disk, settings.limits))
     app.include_router(searching_router(shelf, pool, settings.limits, metrics))
     install_pages(app, settings, encoders, metrics)
     return app

@@ -94,7 +94,7 @@ def collections_router(shelf: Shelf, encoders: Encoders, jobs: Jobs, pool: Pool,
 
     @router.post("/jobs/{job_id}/cancel", summary="Stop a job; what it committed stays")
     async def cancel_job(job_id: str) -> JobOut:
-        return job_out(jobs.cancel(job_id))
+        return job_out(await pool.run(jobs.cancel, job_id))
 
     return router
 

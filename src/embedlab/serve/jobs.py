@@ -56,6 +56,7 @@ class Job:
     started: float | None = None
     finished: float | None = None
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _undo: bool = field(default=False, repr=False)
 
     @property
     def is_open(self) -> bool:
@@ -80,6 +81,11 @@ class Job:
 
 
 Work = Callable[[Job], None]
+Undo = Callable[[], None]
+
+
+def _nothing() -> None:
+    pass
 
 
 class Jobs:
@@ -97,15 +103,16 @@ class Jobs:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="embedlab-job")
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._waiting: dict[str, deque[tuple[Job, Work]]] = {}
+        self._waiting: dict[str, deque[tuple[Job, Work, Undo]]] = {}
         self._closed = False
 
-    def submit(self, job: Job, work: Work) -> Job:
+    def submit(self, job: Job, work: Work, undo: Undo = _nothing) -> Job:
         """Put a job at the end of its collection's queue.
 
         Args:
             job: The job.
             work: What to do; calls ``job.check()`` often and writes its progress into the job.
+            undo: What to do if a caller cancels the job; not called when the service stops.
 
         Returns:
             The job.
@@ -121,9 +128,9 @@ class Jobs:
             self._metrics.jobs_open.inc()
             queue = self._waiting.get(job.collection)
             if queue is not None:
-                queue.append((job, work))  # the thread that writes to this collection takes it next
+                queue.append((job, work, undo))  # the thread that writes to this collection takes it next
             else:
-                self._waiting[job.collection] = deque([(job, work)])
+                self._waiting[job.collection] = deque([(job, work, undo)])
                 self._threads.submit(self._drain, job.collection)
         return job
 
@@ -151,29 +158,36 @@ class Jobs:
             return collection in self._waiting
 
     def cancel(self, job_id: str) -> Job:
-        """Ask a job to stop; one that has ended stays as it is.
+        """Ask a job to stop, and undo what it was about to do; one that has ended stays as it is.
 
         Raises:
             ApiError: 404, there is none.
         """
         job = self.get(job_id)
-        job._stop.set()
-        with self._lock:
-            for queue in self._waiting.values():
-                waiting = next((entry for entry in queue if entry[0] is job), None)
-                if waiting is not None:
-                    queue.remove(waiting)
-                    self._end(job, "cancelled")
+        self._stop(job, undo=True)
         return job
 
     def close(self) -> None:
         """Cancel what is unfinished and wait until it has stopped; what was committed stays."""
         with self._lock:
             self._closed = True
-            unfinished = [job.id for job in self._jobs.values() if job.is_open]
-        for job_id in unfinished:
-            self.cancel(job_id)
+            unfinished = [job for job in self._jobs.values() if job.is_open]
+        for job in unfinished:
+            self._stop(job, undo=False)
         self._threads.shutdown(wait=True)
+
+    def _stop(self, job: Job, *, undo: bool) -> None:
+        job._undo = undo
+        job._stop.set()
+        waiting = None
+        with self._lock:
+            for queue in self._waiting.values():
+                waiting = next((entry for entry in queue if entry[0] is job), None)
+                if waiting is not None:
+                    queue.remove(waiting)
+                    break
+        if waiting is not None:
+            self._end_early(job, waiting[2])
 
     def _drain(self, collection: str) -> None:
         while True:
@@ -182,18 +196,17 @@ class Jobs:
                 if not queue:
                     del self._waiting[collection]
                     return
-                job, work = queue.popleft()
+                job, work, undo = queue.popleft()
                 job.state = "running"
                 job.started = time.time()
-            self._run(job, work)
+            self._run(job, work, undo)
 
-    def _run(self, job: Job, work: Work) -> None:
+    def _run(self, job: Job, work: Work, undo: Undo) -> None:
         try:
             job.check()
             work(job)
         except Cancelled:
-            job.message = "cancelled: what was committed stays"
-            self._end(job, "cancelled")
+            self._end_early(job, undo)
         except EmbedlabError as error:
             job.message = str(error)
             self._end(job, "failed")
@@ -204,6 +217,15 @@ class Jobs:
             self._end(job, "failed")
         else:
             self._end(job, "done")
+
+    def _end_early(self, job: Job, undo: Undo) -> None:
+        job.message = "cancelled: what was committed stays"
+        if job._undo:
+            try:
+                undo()
+            except (EmbedlabError, OSError) as error:
+                _log.warning("job %s was cancelled but not undone: %s", job.id, error)
+        self._end(job, "cancelled")
 
     def _end(self, job: Job, state: State) -> None:
         job.finished = time.time()

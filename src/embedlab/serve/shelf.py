@@ -137,6 +137,13 @@ class Shelf:
             raise ApiError(400, f"collection {collection.name!r} is not on this machine's disk: index it from a folder")
         return folder / UPLOADS
 
+    def interrupted(self) -> list[str]:
+        """Return the collections with uploaded documents that were not indexed when the service last ended."""
+        served = self._places.values() if self._places is not None else named_places()
+        return [
+            spot.name for spot in served if spot.folder is not None and pending_mark(spot.folder / UPLOADS).exists()
+        ]
+
     def documents(self, name: str, offset: int, limit: int, prefix: str) -> DocumentsOut:
         """Return one page of the documents, by source."""
         views = self._views(name)
@@ -161,9 +168,10 @@ class Shelf:
         uploads = Path(views.collection.path) / UPLOADS
         wanted = set(sources)
         files = {info.source for info in views.documents() if info.source in wanted and info.root == str(uploads)}
+        deleted = views.collection.delete(wanted)
         for source in files:
             (uploads / source).unlink(missing_ok=True)  # a record such as x.csv#row=2 is no file and goes alone
-        return views.collection.delete(wanted)
+        return deleted
 
     def search(self, name: str, query: SearchQuery) -> tuple[int, list[HitOut]]:
         """Search, and say in which version."""
@@ -264,6 +272,11 @@ class Shelf:
             if encoder.fingerprint == collection.fingerprint:
                 return Collection.open(address, model=encoder)
         return collection
+
+
+def pending_mark(uploads: Path) -> Path:
+    """Return the file that says that a folder of uploads is not fully indexed."""
+    return uploads.with_name(f"{uploads.name}.pending")
 
 
 def _around(passage_id: str, context: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import secrets
 import shutil
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ async def receive_files(
 
     Args:
         request: The request, its body unread.
-        folder: Where the files shall be, made if missing; a file of the same name is replaced.
+        folder: Where the files shall be, made if missing in its parent; a file of the same name is replaced.
         suffixes: Endings of names that have a reader, such as ``".md"``.
         limits: Bounds on number and size.
         pool: Threads for the disk.
@@ -57,7 +58,8 @@ async def receive_files(
     boundary = options.get(b"boundary")
     if not request.headers.get("content-type", "").startswith("multipart/form-data") or not boundary:
         raise ApiError(400, f"send multipart/form-data with one part {FIELD!r} for each file", field="Content-Type")
-    staging = folder.parent / f".{folder.name}-{secrets.token_hex(6)}"
+    staging = folder.parent / f"{_staging_prefix(folder)}{secrets.token_hex(6)}"
+    await pool.run(_sweep, folder, 2 * limits.upload_timeout_s)
     try:
         parts = await pool.run(_Parts, staging, boundary, suffixes, limits)
         try:
@@ -68,6 +70,8 @@ async def receive_files(
             parts.close()
     except FormParserError as error:
         raise ApiError(400, f"the multipart body can't be read: {error}", field="body") from None
+    except FileNotFoundError:
+        raise ApiError(409, "the collection was deleted meanwhile: nothing was kept", field="name") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ApiError(
@@ -78,11 +82,22 @@ async def receive_files(
         await pool.run(shutil.rmtree, staging, ignore_errors=True)
 
 
+def _staging_prefix(folder: Path) -> str:
+    return f".{folder.name}-"
+
+
+def _sweep(folder: Path, older_than_s: float) -> None:
+    """Remove what uploads left behind whose process was killed."""
+    for left in folder.parent.glob(f"{_staging_prefix(folder)}*"):
+        if time.time() - left.stat().st_mtime > older_than_s:
+            shutil.rmtree(left, ignore_errors=True)
+
+
 class _Parts:
     """Cuts a body into files. Every method runs in a worker thread."""
 
     def __init__(self, staging: Path, boundary: bytes, suffixes: Collection[str], limits: Limits) -> None:
-        staging.mkdir(parents=True)
+        staging.mkdir()
         self._staging = staging
         self._suffixes = suffixes
         self._limits = limits
@@ -118,7 +133,7 @@ class _Parts:
             raise ApiError(400, "the multipart body breaks off: send it whole", field="body")
         if not self._count:
             raise ApiError(400, f"there is no file: send one part {FIELD!r} for each", field=FIELD)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         for number, name in enumerate(self._names):
             target = folder / name
             try:
