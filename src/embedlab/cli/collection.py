@@ -219,7 +219,7 @@ def choose_collection(name: str | None) -> str:
     from embedlab._core.errors import InputError
     from embedlab.search import list_collections
 
-    names = [info.name for info in list_collections()]
+    names: list[str] = [info.name for info in list_collections()]
     if DEFAULT_NAME in names:
         return DEFAULT_NAME
     if len(names) == 1:
@@ -231,10 +231,9 @@ def choose_collection(name: str | None) -> str:
 
 def print_hit(rank: int, hit: Hit) -> None:
     """Print a passage with its source, place, highlights and, if asked for, the parts of its score."""
-    from rich.padding import Padding
     from rich.text import Text
 
-    from embedlab.cli.console import out
+    from embedlab.cli.console import out, print_indented
 
     head = Text(f"{rank}. ", style="dim")
     head.append(hit.source, style="bold")
@@ -242,13 +241,12 @@ def print_hit(rank: int, hit: Hit) -> None:
     head.append(f"  {place}  {hit.score:.3f}", style="dim")
     out.print(head)
     if hit.headings:
-        out.print(Padding(Text(" › ".join(hit.headings), style="cyan"), (0, 0, 0, 3)))
-    out.print(Padding(_snippet(hit), (0, 0, 0, 3)), soft_wrap=False)
+        print_indented(Text(" › ".join(hit.headings), style="cyan"))
+    print_indented(_snippet(hit))
     if hit.parts:
-        parts = "  ".join(f"{name} {value:.3f}" for name, value in hit.parts.items())
-        out.print(Padding(Text(parts, style="magenta"), (0, 0, 0, 3)))
+        print_indented(Text("  ".join(f"{name} {value:.3f}" for name, value in hit.parts.items()), style="magenta"))
         if hit.matched:
-            out.print(Padding(Text(f"matched: {', '.join(hit.matched)}", style="magenta"), (0, 0, 0, 3)))
+            print_indented(Text(f"matched: {', '.join(hit.matched)}", style="magenta"))
     out.print()
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.text import Text
 
 if TYPE_CHECKING:
     from embedlab.search.records import Progress
@@ -27,6 +28,14 @@ def print_json(value: Any) -> None:
     """Print a value as JSON to stdout, indented on a terminal and on one line in a pipe."""
     indent = 2 if out.is_terminal else None
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent, default=_plain) + "\n")
+
+
+def print_indented(text: Text) -> None:
+    """Print a text to stdout, three columns in and wrapped to the terminal; unwrapped in a pipe."""
+    width = out.width - 3 if out.is_terminal else sys.maxsize
+    for line in text.wrap(out, width):
+        line.rstrip()
+        out.print(Text("   ") + line)
 
 
 def format_bytes(size: float | None) -> str:

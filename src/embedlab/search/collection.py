@@ -68,7 +68,7 @@ class Collection:
         cls,
         name_or_path: str | os.PathLike[str],
         *,
-        model: str | Encoder = "default",
+        model: str | Encoder | None = None,
         exist_ok: bool = False,
         settings: Settings | None = None,
     ) -> Collection:
@@ -76,8 +76,9 @@ class Collection:
 
         Args:
             name_or_path: A name, a path (with a slash) or a URI such as ``s3://bucket/folder``.
-            model: Name for ``embedlab.models.load_model``, or a model.
-            exist_ok: Open the collection if it is there already; its model must be the same.
+            model: Name for ``embedlab.models.load_model``, or a model; None for the embedded default, or for the model
+                of the collection that is there already.
+            exist_ok: Open the collection if it is there already; a model that is given must be the same.
             settings: Passage size, text analysis, fusion weight, storage; None for the defaults.
 
         Returns:
@@ -94,10 +95,10 @@ class Collection:
                     f"collection {spot.name!r} exists already: open it, pass exist_ok=True, or choose another name"
                 )
             found = cls.open(name_or_path)
-            if not isinstance(model, str) or model != found.model:
+            if model is not None and model != found.model:
                 found._check_model(_load(model))
             return found
-        encoder = _load(model)
+        encoder = _load("default" if model is None else model)
         chosen = settings or Settings()
         description = Description(encoder.name, encoder.fingerprint, encoder.dim, timestamp(), chosen)
         if spot.folder is None:
