@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from embedlab import __version__
-from embedlab.cli import collection, demo, serve
+from embedlab.cli import collection, demo, depth, methods, serve
 
 app = typer.Typer(
     name="embedlab",
@@ -47,9 +47,11 @@ for _panel, _verbs in {
         collection.doctor,
         demo.demo,
     ),
+    "Methods": (methods.papers, methods.show, methods.reproduce, methods.new),
 }.items():
     for _verb in _verbs:
         app.command(_verb.__name__.rstrip("_"), rich_help_panel=_panel)(_verb)
+app.add_typer(depth.app, name="depth", rich_help_panel="Methods")
 
 
 def main() -> None:

@@ -11,15 +11,6 @@ import typer
 MIB = 1024 * 1024
 
 
-def register(app: typer.Typer) -> None:
-    """Add this file's verbs.
-
-    Args:
-        app: The command line they belong to.
-    """
-    app.command("serve")(serve)
-
-
 def serve(
     collection: Annotated[
         list[str] | None, typer.Option(help="Serve only this collection, by name or path; may be repeated.")
