@@ -86,8 +86,9 @@ def forward(change: Callable[[Any, Any], Any]) -> Make[LossExample]:
 
 
 def spoil(value: Callable[[Any], Any], features: Any) -> Any:
+    ids = features[0]["input_ids"]
     result = value(features)
-    features[0]["attention_mask"].data.zero_()  # behind the back of autograd, which would notice
+    ids.data.zero_()  # behind the back of autograd, which would notice
     return result
 
 
