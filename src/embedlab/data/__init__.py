@@ -1,0 +1,1 @@
+"""Reading documents and loading data sets: files in, documents and passages out."""

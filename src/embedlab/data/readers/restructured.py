@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
+from copy import copy
+from functools import cache
 from typing import Any
 
 from docutils import nodes
@@ -16,6 +19,7 @@ from embedlab.data.limits import ReadLimits
 from embedlab.data.outline import Part, outline
 from embedlab.data.readers.plain import read_text
 
+_LOG = logging.getLogger(__name__)
 _LINE = re.compile(r"\r\n?|\n")
 _ODD_LINE_ENDS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # the parser counts lines at these too
 _MARKUP = re.compile(r":[\w:.+-]+:(?=`)|[`*|]+|_$")
@@ -49,14 +53,11 @@ def _parts(text: str) -> Iterator[Part]:
 
 def _sections(text: str) -> Iterator[tuple[int, int]]:
     """Depth and line number (from 1, at the title or its underline) of every section, in order."""
-    settings = get_default_settings(Parser)
-    settings.report_level = 5  # unknown directives and roles, such as Sphinx's, are none of our business
-    settings.halt_level = 6
-    settings.warning_stream = False
-    settings.file_insertion_enabled = False  # a document must not read other files
-    settings.raw_enabled = False
-    document = new_document("", settings)
-    Parser(inliner=_NoInline()).parse(_ODD_LINE_ENDS.sub(" ", text), document)
+    document = new_document("", copy(_settings()))
+    try:
+        Parser(inliner=_inliner()).parse(_ODD_LINE_ENDS.sub(" ", text), document)
+    except Exception:  # noqa: BLE001 - directives run code of their own; the sections found so far still hold
+        _LOG.debug("some sections may be missing", exc_info=True)
     stack: list[tuple[Any, int]] = [(document, 0)]
     while stack:
         node, depth = stack.pop()
@@ -77,11 +78,31 @@ def _title_line(lines: list[str], number: int) -> int | None:
     return None
 
 
+@cache
+def _settings() -> Any:
+    settings = get_default_settings(Parser)
+    settings.report_level = 5  # unknown directives and roles, such as Sphinx's, are none of our business
+    settings.halt_level = 6
+    settings.warning_stream = False
+    settings.file_insertion_enabled = False  # a document must not read other files
+    settings.raw_enabled = False
+    return settings
+
+
 class _NoInline(states.Inliner):
     """Leaves lines as they are: only sections are wanted, and looking inside lines takes a third of the time."""
 
     def init_customizations(self, settings: object) -> None:
-        """There is nothing to set."""
+        """Everything is set already."""
 
     def parse(self, text: str, lineno: int, memo: object, parent: object) -> tuple[list[Any], list[Any]]:
         return [nodes.Text(text)], []
+
+
+@cache
+def _inliner() -> _NoInline:
+    full = states.Inliner()
+    full.init_customizations(_settings())
+    quiet = _NoInline()
+    vars(quiet).update(vars(full))  # directives look up the patterns
+    return quiet
