@@ -179,7 +179,10 @@ class StaticModel:
             raise InputError(
                 f"{home / 'model.safetensors'} holds {sorted(arrays)}: expected 'table' and perhaps 'scales'"
             )
-        tokenizer_json = (home / "tokenizer.json").read_text(encoding="utf-8")
+        try:
+            tokenizer_json = (home / "tokenizer.json").read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{home / 'tokenizer.json'} is not UTF-8: {error}") from error
         return cls(arrays["table"], tokenizer_json, scales=arrays.get("scales"), name=name or str(folder))
 
     @staticmethod
