@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,9 +15,10 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
+from embedlab import Collection
 from embedlab.serve.app import create_app
 from embedlab.serve.connections import timed_connection
-from embedlab.serve.settings import Settings
+from embedlab.serve.settings import Limits, Settings
 
 
 @contextmanager
@@ -103,3 +105,19 @@ def notes(client: TestClient) -> TestClient:
     answer = upload(client, "notes", *NOTES)
     assert finished(client, answer.json()["job"])["state"] == "done"
     return client
+
+
+@pytest.fixture(scope="module")
+def library_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A collection called `notes` with the same files, for tests that change nothing."""
+    folder = tmp_path_factory.mktemp("library") / "notes"
+    Collection.create(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def library(library_path: Path) -> Iterator[TestClient]:
+    """A client of that collection."""
+    with new_client(collections=(str(library_path),), limits=Limits(requests_per_s=0)) as it:
+        assert finished(it, upload(it, "notes", *NOTES).json()["job"])["state"] == "done"
+        yield it

@@ -136,12 +136,14 @@ class TestDocuments:
 
 class TestSearch:
     @pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])
-    def test_both_ways_of_asking_agree_with_the_library(self, notes: TestClient, mode: Any) -> None:
+    def test_both_ways_of_asking_agree_with_the_library(
+        self, library: TestClient, library_path: Path, mode: Any
+    ) -> None:
         asked = {"query": "open a file", "mode": mode, "top_k": 3, "explain": True}
-        by_link = get(notes, "/api/collections/notes/search", **asked)
-        by_body = notes.post("/api/collections/notes/search", json=asked).json()
+        by_link = get(library, "/api/collections/notes/search", **asked)
+        by_body = library.post("/api/collections/notes/search", json=asked).json()
         assert by_link["hits"] == by_body["hits"]
-        expected = Collection.open("notes").search("open a file", mode=mode, top_k=3, explain=True)
+        expected = Collection.open(library_path).search("open a file", mode=mode, top_k=3, explain=True)
         assert [hit["id"] for hit in by_link["hits"]] == [hit.id for hit in expected]
         first, best = by_link["hits"][0], expected[0]
         assert first["source"] == "guide/start.md"
@@ -150,26 +152,26 @@ class TestSearch:
         assert [first["text"][start:end].lower() for start, end in first["highlights"]].count("file") >= (
             mode != "dense"
         )
-        assert by_link["version"] == get(notes, "/api/collections/notes")["version"]
+        assert by_link["version"] == get(library, "/api/collections/notes")["version"]
 
-    def test_parts_are_told_on_request_only(self, notes: TestClient) -> None:
-        hit = get(notes, "/api/collections/notes/search", query="file")["hits"][0]
+    def test_parts_are_told_on_request_only(self, library: TestClient) -> None:
+        hit = get(library, "/api/collections/notes/search", query="file")["hits"][0]
         assert hit["parts"] is None
         assert hit["matched"] is None
 
-    def test_weight_moves_between_words_and_meaning(self, notes: TestClient) -> None:
+    def test_weight_moves_between_words_and_meaning(self, library: TestClient) -> None:
         ids = {
             weight: [
-                hit["id"] for hit in get(notes, "/api/collections/notes/search", query="file", weight=weight)["hits"]
+                hit["id"] for hit in get(library, "/api/collections/notes/search", query="file", weight=weight)["hits"]
             ]
             for weight in (0, 1)
         }
-        dense = get(notes, "/api/collections/notes/search", query="file", mode="dense")["hits"]
+        dense = get(library, "/api/collections/notes/search", query="file", mode="dense")["hits"]
         assert ids[1] == [hit["id"] for hit in dense]
         assert ids[0][0] in ids[1]
 
-    def test_nothing_found_is_no_error(self, notes: TestClient) -> None:
-        assert get(notes, "/api/collections/notes/search", query="zzzqqq", mode="lexical")["hits"] == []
+    def test_nothing_found_is_no_error(self, library: TestClient) -> None:
+        assert get(library, "/api/collections/notes/search", query="zzzqqq", mode="lexical")["hits"] == []
 
     @pytest.mark.parametrize(
         ("params", "field"),
@@ -190,8 +192,8 @@ class TestSearch:
             ({"query": "x", "explain": "perhaps"}, "explain"),
         ],
     )
-    def test_what_is_wrong_is_refused_by_name(self, notes: TestClient, params: dict[str, Any], field: str) -> None:
-        assert refused(notes, 400, field, "/api/collections/notes/search", **params).startswith(field)
+    def test_what_is_wrong_is_refused_by_name(self, library: TestClient, params: dict[str, Any], field: str) -> None:
+        assert refused(library, 400, field, "/api/collections/notes/search", **params).startswith(field)
 
     @pytest.mark.parametrize(
         ("body", "field"),
@@ -205,21 +207,21 @@ class TestSearch:
             ({"query": "x", "filter": "x" * 5000}, "filter"),
         ],
     )
-    def test_bodies_are_taken_at_their_word(self, notes: TestClient, body: dict[str, Any], field: str) -> None:
-        answer = notes.post("/api/collections/notes/search", json=body)
+    def test_bodies_are_taken_at_their_word(self, library: TestClient, body: dict[str, Any], field: str) -> None:
+        answer = library.post("/api/collections/notes/search", json=body)
         assert answer.status_code == 400
         assert answer.json()["error"]["field"] == field
 
-    def test_filters_of_facets_work_as_they_are(self, notes: TestClient) -> None:
-        for facet in get(notes, "/api/collections/notes/facets")["facets"]:
+    def test_filters_of_facets_work_as_they_are(self, library: TestClient) -> None:
+        for facet in get(library, "/api/collections/notes/facets")["facets"]:
             for value in facet["values"]:
                 hits = get(
-                    notes, "/api/collections/notes/search", query="a file", mode="dense", filter=value["filter"]
+                    library, "/api/collections/notes/search", query="a file", mode="dense", filter=value["filter"]
                 )["hits"]
                 assert len({hit["source"] for hit in hits}) == value["documents"]
 
-    def test_facets_name_formats_folders_and_metadata(self, notes: TestClient) -> None:
-        facets = {each["field"]: each["values"] for each in get(notes, "/api/collections/notes/facets")["facets"]}
+    def test_facets_name_formats_folders_and_metadata(self, library: TestClient) -> None:
+        facets = {each["field"]: each["values"] for each in get(library, "/api/collections/notes/facets")["facets"]}
         assert [value["value"] for value in facets["folder"]] == ["guide"]
         assert sum(value["documents"] for value in facets["format"]) == 5
 
@@ -246,35 +248,35 @@ class TestPassages:
         assert [each["start"] for each in order] == sorted(each["start"] for each in order)
         assert text[middle["start"] : middle["end"]] == shown["passage"]["text"]
 
-    def test_similar_leaves_the_passage_itself_out(self, notes: TestClient) -> None:
-        first = get(notes, "/api/collections/notes/search", query="file")["hits"][0]["id"]
-        hits = get(notes, f"/api/collections/notes/passages/{first}/similar", top_k=50)["hits"]
+    def test_similar_leaves_the_passage_itself_out(self, library: TestClient) -> None:
+        first = get(library, "/api/collections/notes/search", query="file")["hits"][0]["id"]
+        hits = get(library, f"/api/collections/notes/passages/{first}/similar", top_k=50)["hits"]
         assert first not in [hit["id"] for hit in hits]
         assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
-        only = get(notes, f"/api/collections/notes/passages/{first}/similar", filter="format = 'txt'")["hits"]
+        only = get(library, f"/api/collections/notes/passages/{first}/similar", filter="format = 'txt'")["hits"]
         assert {hit["format"] for hit in only} == {"txt"}
 
     @pytest.mark.parametrize("name", ["nope", "a-1", "-1", "'; DROP TABLE x--1", "a-99999999999999999999", "x-²"])
-    def test_an_unknown_one_is_not_found(self, notes: TestClient, name: str) -> None:
-        refused(notes, 404, "id", f"/api/collections/notes/passages/{name}")
-        refused(notes, 404, "id", f"/api/collections/notes/passages/{name}/similar")
+    def test_an_unknown_one_is_not_found(self, library: TestClient, name: str) -> None:
+        refused(library, 404, "id", f"/api/collections/notes/passages/{name}")
+        refused(library, 404, "id", f"/api/collections/notes/passages/{name}/similar")
 
 
 class TestMap:
-    def test_every_passage_has_its_place(self, notes: TestClient) -> None:
-        shown = get(notes, "/api/collections/notes/map")
+    def test_every_passage_has_its_place(self, library: TestClient) -> None:
+        shown = get(library, "/api/collections/notes/map")
         points = shown["points"]
         assert {len(column) for column in points.values()} == {shown["shown"]}
-        assert shown["total"] == get(notes, "/api/collections/notes")["passages"]
+        assert shown["total"] == get(library, "/api/collections/notes")["passages"]
         assert all(-1 <= value <= 1 for value in points["x"] + points["y"])
         assert shown["explained"][0] >= shown["explained"][1] >= 0
         assert set(points["group"]) == {"guide", "txt", "csv"}
-        assert get(notes, "/api/collections/notes/map") == shown
+        assert get(library, "/api/collections/notes/map") == shown
 
-    def test_single_passages_are_placed_as_on_the_map(self, notes: TestClient) -> None:
-        points = get(notes, "/api/collections/notes/map")["points"]
+    def test_single_passages_are_placed_as_on_the_map(self, library: TestClient) -> None:
+        points = get(library, "/api/collections/notes/map")["points"]
         asked = [points["id"][2], "unknown-0", points["id"][0]]
-        placed = get(notes, "/api/collections/notes/map/places", id=asked)["points"]
+        placed = get(library, "/api/collections/notes/map/places", id=asked)["points"]
         assert placed["id"] == [asked[0], asked[2]]
         assert placed["x"] == [points["x"][2], points["x"][0]]
 
@@ -293,30 +295,30 @@ class TestMap:
 
 
 class TestPages:
-    def test_the_page_and_its_files_load_nothing_from_elsewhere(self, client: TestClient) -> None:
-        page = client.get("/")
+    def test_the_page_and_its_files_load_nothing_from_elsewhere(self, library: TestClient) -> None:
+        page = library.get("/")
         assert page.status_code == 200
         assert page.headers["Content-Type"].startswith("text/html")
         assert "script-src 'self'" in page.headers["Content-Security-Policy"]
 
-    def test_files_are_not_sent_twice(self, client: TestClient) -> None:
-        first = client.get("/static/index.html")
-        again = client.get("/static/index.html", headers={"If-None-Match": first.headers["ETag"]})
+    def test_files_are_not_sent_twice(self, library: TestClient) -> None:
+        first = library.get("/static/index.html")
+        again = library.get("/static/index.html", headers={"If-None-Match": first.headers["ETag"]})
         assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
 
     @pytest.mark.parametrize(
         "path", ["../serve/app.py", "..%2fserve%2fapp.py", ".hidden", "%2e%2e/%2e%2e/pyproject.toml", "none"]
     )
-    def test_nothing_else_is_a_file(self, client: TestClient, path: str) -> None:
-        assert client.get(f"/static/{path}").status_code == 404
+    def test_nothing_else_is_a_file(self, library: TestClient, path: str) -> None:
+        assert library.get(f"/static/{path}").status_code == 404
 
     def test_a_missing_page_is_explained(self, tmp_path: Path) -> None:
         with new_client(web_folder=tmp_path) as client:
             assert "install embedlab again" in client.get("/").json()["error"]["message"]
 
-    def test_the_reference_names_every_route_and_no_other_host(self, client: TestClient) -> None:
-        page = client.get("/docs").text
-        routes = list(client.get("/openapi.json").json()["paths"])
+    def test_the_reference_names_every_route_and_no_other_host(self, library: TestClient) -> None:
+        page = library.get("/docs").text
+        routes = list(library.get("/openapi.json").json()["paths"])
         assert len(routes) > 15
         assert not [route for route in routes if route not in page]
         assert "http://" not in page.replace("http://localhost", "")
