@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -142,7 +142,7 @@ def no_network() -> Iterator[None]:
 
 def frozen_copy(value: Any) -> Any:
     """Copy tensors and arrays inside dicts, lists and tuples, to compare with ``same_bits`` later."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):  # the host's tokenised columns are mappings, but no dicts
         return {key: frozen_copy(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [frozen_copy(item) for item in value]
@@ -155,7 +155,7 @@ def same_bits(left: Any, right: Any) -> bool:
     """Tell whether two nested values of ``frozen_copy`` are equal to the last bit."""
     if (left is None) != (right is None):
         return False
-    if isinstance(left, dict):
+    if isinstance(left, Mapping):
         return (
             isinstance(right, dict) and left.keys() == right.keys() and all(same_bits(left[k], right[k]) for k in left)
         )
