@@ -22,6 +22,7 @@ _BEYOND_ASCII = re.compile("[^\x00-\x7f]")
 _LETTER = re.compile(r"[^\W\d_]")
 _WESTERN = re.compile("[À-ÖØ-öø-ÿŒœŠšŽžŸ‘’“”‚„–—…•€£§©®°«»¿¡ªº²³´·\xa0\xad]")
 _EASTERN = re.compile("[a-z][ðþ³¹¿¼¾][a-z]|[ðþ]{2}|ý[a-z]*ý")  # Turkish or Polish letters, read as Windows-1252
+_NEVER_UNMARKED = ["utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be", "utf_7"]
 _BINARY = "this is binary data under the ending of a text file"
 
 
@@ -76,7 +77,7 @@ def _decode_unmarked_utf16(data: bytes) -> tuple[str, str]:
     sample = data[: _SAMPLE - _SAMPLE % 2]
     low, high = sample[::2].count(0), sample[1::2].count(0)
     for encoding, here, there in (("utf-16-le", high, low), ("utf-16-be", low, high)):
-        if here > len(sample) // 5 and there < len(sample) // 100 and len(data) % 2 == 0:
+        if here > len(sample) // 5 and there <= len(sample) // 100 and len(data) % 2 == 0:
             try:
                 return data.decode(encoding), encoding
             except UnicodeDecodeError:
@@ -87,7 +88,7 @@ def _decode_unmarked_utf16(data: bytes) -> tuple[str, str]:
 def _decode_legacy(data: bytes, first_bad: int, declared: str | None) -> tuple[str, str]:
     sequences = sum(1 for _ in _UTF8_SEQUENCE.finditer(data))
     stray = data.decode("utf-8", "replace").count("\ufffd") - data.count("\ufffd".encode())
-    if sequences >= 4 * stray:
+    if sequences >= stray:  # by chance, other encodings have few sequences that are UTF-8
         return data.decode("utf-8", "embedlab-stray"), "utf-8"
     if declared:
         try:
@@ -107,11 +108,11 @@ def _guess(sample: bytes) -> str:
         western = ""
     letters = len(_LETTER.findall(western))
     foreign = len(_WESTERN.findall(western))
-    if foreign == len(_BEYOND_ASCII.findall(western)) and 0 < 4 * foreign < letters and not _EASTERN.search(western):
+    if foreign == len(_BEYOND_ASCII.findall(western)) and 0 < 3 * foreign <= letters and not _EASTERN.search(western):
         return "cp1252"
     from charset_normalizer import from_bytes
 
-    guess = from_bytes(sample).best()
+    guess = from_bytes(sample, cp_exclusion=_NEVER_UNMARKED).best()
     if guess is None:
         raise Refused(_BINARY)
     return guess.encoding
