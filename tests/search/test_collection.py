@@ -14,7 +14,7 @@ from embedlab._core.errors import CollectionError, InputError
 from embedlab.data.documents import Block, Document
 from embedlab.search import Collection, Progress, Settings, list_collections, remove_collection
 
-from .conftest import HashingEncoder
+from .tiny_model import HashingEncoder
 
 ANIMALS = {
     "cat": "The cat sat on the mat and purred loudly.",

@@ -26,12 +26,15 @@ _LOW_DISK_BYTES = 1 << 30
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")  # what an interrupted atomic folder leaves
 
 
-def doctor(name_or_path: str | os.PathLike[str] | None = None, *, repair: bool = False) -> list[Finding]:
+def doctor(
+    name_or_path: str | os.PathLike[str] | None = None, *, repair: bool = False, model: Encoder | None = None
+) -> list[Finding]:
     """Check the installation and one collection, or all named ones.
 
     Args:
         name_or_path: The collection; None for all.
         repair: Put right what can be put right without losing anything that could not be indexed again.
+        model: The loaded model of the collection, if it is at hand; otherwise it is loaded by its recorded name.
 
     Returns:
         One finding per check, the good ones included.
@@ -44,7 +47,7 @@ def doctor(name_or_path: str | os.PathLike[str] | None = None, *, repair: bool =
         findings += _leftovers([folder.name for folder in folders if _LEFTOVER.fullmatch(folder.name)], repair)
         spots = [Place(f.name, str(f)) for f in sorted(folders) if not _LEFTOVER.fullmatch(f.name)]
     for spot in spots:
-        findings += _Checkup(spot, repair).run()
+        findings += _Checkup(spot, repair, model).run()
     return findings
 
 
@@ -81,6 +84,7 @@ def _leftovers(names: list[str], repair: bool) -> Iterator[Finding]:
 class _Checkup:
     spot: Place
     repair: bool
+    model: Encoder | None
 
     def run(self) -> Iterator[Finding]:
         try:
@@ -121,7 +125,7 @@ class _Checkup:
         from embedlab.models import load_model
 
         try:
-            encoder: Encoder = load_model(description.model)
+            encoder = self.model or load_model(description.model)
         except (EmbedlabError, OSError, ValueError) as error:
             action = "make the model available; lexical search works without it"
             return self._finding("model", "error", f"{description.model!r} does not load: {error}", action)

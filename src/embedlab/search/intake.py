@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from embedlab.data.passages import Passage
     from embedlab.models.encoder import Encoder
 
-_SMALLEST, _LARGEST = 64, 4096  # passages in a batch
+_SMALLEST, _FIRST, _LARGEST = 64, 512, 4096  # passages in a batch
 _SHORT_S, _LONG_S = 1.0, 5.0  # a commit is due about this often: not much work is lost, not much time spent on commits
 
 
@@ -81,7 +81,7 @@ class Intake:
         self._drop: list[str] = []
         self._files: list[dict[str, Any]] = []
         self._waiting = 0
-        self._batch = 512
+        self._batch = _FIRST
 
     def put(self, piece: Piece) -> None:
         """Take a document in, unless it is there with the same content; commits when the batch is full."""
