@@ -21,10 +21,13 @@ const collection = (name = get().c) => collections.find((one) => one.name === na
 /* ---------- what the server holds ---------- */
 
 async function connect() {
+  $("busy").hidden = false;
   try {
     [info, { collections }] = await Promise.all([call("api/info"), call("api/collections")]);
   } catch (error) {
     return notice.report(error);
+  } finally {
+    $("busy").hidden = true;
   }
   notice.clear();
   results.setMaxTopK(info.limits?.top_k ?? 100);
@@ -57,7 +60,7 @@ async function changed(name) {
     return notice.report(error);
   }
   drawPicker();
-  if (!get().c && collection(name)) return go({ c: name }, { replace: true });
+  if (!get().c && collections.length) return go({ c: collection(name)?.name ?? preferred() }, { replace: true });
   if (!name || name === get().c || !collection()) follow(get(), null);
 }
 
@@ -71,12 +74,12 @@ async function follow(state, before, popped = false) {
     if (link.dataset.goto === state.view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (document.activeElement !== $("query") || popped || state.like || (before && before.c !== state.c)) $("query").value = state.q;
+  if (document.activeElement !== $("query") || popped) $("query").value = state.q; // never what is being typed
   for (const radio of document.getElementsByName("mode")) radio.checked = radio.value === state.mode;
   $("explain").checked = state.explain;
   $("collection").value = state.c;
   document.title = [state.q || (state.like && "More like this"), state.c, "embedlab"].filter(Boolean).join(" · ");
-  filters.follow(state);
+  filters.follow(state, popped);
   if (!info) return;
   const here = collection();
   $("query").placeholder = here?.passages ? `Search ${here.name}` : "Search";

@@ -59,9 +59,9 @@ export function draw(state) {
   follow(state);
 }
 
-export function follow(state) {
+export function follow(state, popped = false) {
   for (const box of $("facets").querySelectorAll("input")) box.checked = state.f.includes(box.dataset.choice);
-  if (document.activeElement !== $("sql")) $("sql").value = state.sql;
+  if (popped || document.activeElement !== $("sql")) $("sql").value = state.sql;
   const chip = (text, label, patch) => h("button", { type: "button", class: "chip", "aria-label": `Remove filter ${label}`, onclick: () => (go({ ...patch, n: 0 }), $("query").focus()) }, h("span", {}, text), icon("close"));
   const chips = state.f.map((choice) => chip(split(choice)[1], choice, { f: state.f.filter((one) => one !== choice) }));
   if (state.source) chips.push(chip(state.source, `document ${state.source}`, { source: "" }));
