@@ -1,0 +1,1 @@
+"""Embedding tables for ids: compressed, shared or searched for, one file per method."""

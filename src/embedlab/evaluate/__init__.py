@@ -1,0 +1,1 @@
+"""Is it better, and is that significant? Tasks, domains and tests of significance."""

@@ -1,0 +1,1 @@
+"""Embeddings of nodes, one file per method."""

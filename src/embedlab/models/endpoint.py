@@ -147,7 +147,7 @@ class EndpointModel:
         while True:
             attempt += 1
             cause: httpx.TransportError | None = None
-            pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1)) * random.uniform(0.5, 1)
+            pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1)) * random.SystemRandom().uniform(0.5, 1)
             try:
                 response = self._client.post(self._url, json=body)
             except httpx.TimeoutException as error:

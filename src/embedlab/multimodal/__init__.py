@@ -1,0 +1,1 @@
+"""Texts and images in one space, one file per method."""

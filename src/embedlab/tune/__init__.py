@@ -1,0 +1,1 @@
+"""Trying methods on a collection and keeping what is significantly better."""

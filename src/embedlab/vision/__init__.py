@@ -1,0 +1,1 @@
+"""Methods on image encoders and trackers, one file per method."""

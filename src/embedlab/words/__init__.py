@@ -1,0 +1,1 @@
+"""Word vectors: trained, grounded, aligned and examined, one file per method."""
