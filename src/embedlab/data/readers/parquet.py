@@ -20,12 +20,16 @@ def read(file: FoundFile, limits: ReadLimits) -> Iterator[Document | Unreadable]
     check_size(file.path.stat().st_size, limits.max_stream_bytes)
     with pq.ParquetFile(file.path) as plain:
         columns = _readable(plain.schema_arrow)
+        leaves = [plain.schema.column(place) for place in range(len(plain.schema))]
         for group in range(plain.num_row_groups):
             check_size(plain.metadata.row_group(group).total_byte_size, limits.max_expanded_bytes, f"row group {group}")
     if not columns:
         raise Refused("none of its columns holds text, numbers or lists of these")
     # repeated values stay stored once: a small file of one huge value a million times over must not unfold
-    with pq.ParquetFile(file.path, read_dictionary=columns, pre_buffer=False) as table:
+    strings = [
+        leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.path.split(".")[0] in columns
+    ]
+    with pq.ParquetFile(file.path, read_dictionary=strings, pre_buffer=False) as table:
         number = 0
         for batch in table.iter_batches(_BATCH, columns=columns):
             names = batch.schema.names
