@@ -33,7 +33,7 @@ METHOD = {
     "title": "Statistical Depth for Ranking and Characterizing Transformer-Based Text Embeddings",
     "authors": "Parker Seegmiller, Sarah Masud Preum",
     "year": 2023,
-    "source": "arXiv:2310.15010 (EMNLP 2023)",
+    "source": "arXiv:2310.15010v1 (EMNLP 2023)",
     "kinds": {"probe": "TextDepth"},
     "extras": [],
     "official_code": "pkseeg/tte_depth (MIT)",
