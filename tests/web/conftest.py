@@ -23,15 +23,33 @@ CHROMIUM = Path(os.environ.get("EMBEDLAB_CHROMIUM", "/usr/bin/chromium"))
 expect.set_options(timeout=15_000)  # for machines that do other things besides
 
 FILES = {
-    "guide/files.md": "# Files\n\n## Opening\n\nTo open a file for reading, call the function with its path. A missing file raises an error.\n\n"
-    "## Deleting\n\nRemove a whole folder, with all that is in it, by deleting the tree.\n",
-    "guide/dates.md": "# Dates\n\n## Parsing\n\nA date in ISO form is parsed from its text. The clock of the machine gives today.\n\n"
-    "## Time zones\n\nA zone tells how far local time is from the prime meridian.\n",
+    "guide/files.md": """# Files
+
+## Opening
+
+To open a file for reading, call the function with its path. A missing file raises an error.
+
+## Deleting
+
+Remove a whole folder, with all that is in it, by deleting the tree.
+""",
+    "guide/dates.md": """# Dates
+
+## Parsing
+
+A date in ISO form is parsed from its text. The clock of the machine gives today.
+
+## Time zones
+
+A zone tells how far local time is from the prime meridian.
+""",
     "guide/foxes.md": "# Foxes 🦊\n\n🦊🦊🦊 A vixen is a female fox 🦊 and digs a den 🦊 for her cubs.\n",
-    "recipes/bread.md": "# Bread\n\nKnead flour, water, salt and yeast. Let the dough rise, then bake it in a hot oven.\n",
+    "recipes/bread.md": "# Bread\n\nKnead flour, water, salt and yeast. Let the dough rise, then bake it in an oven.\n",
     "recipes/soup.md": "# Soup\n\nSimmer onions and carrots in a broth until soft. Season with pepper.\n",
-    "notes/hostile.txt": 'The xylophone says <script>window.pwned = 1</script> and <img src=x onerror="window.pwned = 2"> to you.\n',
-    "notes/<img src=x onerror='window.pwned=3'>.txt": "A theremin is played without touching it <b onclick='window.pwned=4'>at all</b>.\n",
+    "notes/hostile.txt": "The xylophone says <script>window.pwned = 1</script> and "
+    '<img src=x onerror="window.pwned = 2"> to you.\n',
+    "notes/<img src=x onerror='window.pwned=3'>.txt": "A theremin is played without touching it "
+    "<b onclick='window.pwned=4'>at all</b>.\n",
     "notes/long.txt": "".join(
         f"Section {n} of the lighthouse log. The keeper lit the lamp at dusk, watched ship number {n} pass the reef, "
         f"and wrote down wind, waves and weather before dawn on day {n}. "
@@ -165,7 +183,7 @@ class Tabs:
         context = self._browser.new_context(
             viewport={"width": width, "height": height}, reduced_motion="reduce", **options
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         self._contexts.append(context)
         page = context.new_page()
         page.on("console", lambda line: self.errors.append(line.text) if line.type in ("error", "warning") else None)

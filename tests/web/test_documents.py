@@ -22,7 +22,8 @@ def drop(page: Page, files: dict[str, str]) -> None:
           const transfer = new DataTransfer();
           for (const [name, text] of Object.entries(files)) transfer.items.add(new File([text], name));
           for (const kind of ["dragenter", "dragover", "drop"])
-            document.body.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: transfer }));
+            document.body.dispatchEvent(
+              new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: transfer }));
         }""",
         files,
     )
@@ -74,12 +75,8 @@ def test_dragging_shows_where_it_will_go(tabs, server):
 def test_a_long_upload_can_be_cancelled(tabs, own_server):
     page = tabs.open(own_server().url)
     expect(page.locator("#state h2")).to_contain_text("documents")
-    page.evaluate(
-        """() => { const transfer = new DataTransfer();
-          const text = Array.from({ length: 6000 }, (_, i) => `Entry ${i} of the register of all things counted. `).join("\\n\\n");
-          for (let i = 0; i < 60; i++) transfer.items.add(new File([text + i], `register-${i}.txt`));
-          document.body.dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: transfer })); }"""
-    )
+    register = "\n\n".join(f"Entry {number} of the register of all things counted." for number in range(6000))
+    drop(page, {f"register-{number}.txt": f"{number}\n\n{register}" for number in range(40)})
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#tray strong")).to_have_text("Cancelled", timeout=60_000)
     page.locator("#query").fill("bake bread")  # the rest works on

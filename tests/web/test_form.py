@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -19,33 +20,12 @@ STATES = {
     "unknown": "?c=nowhere",
 }
 
-NAMELESS = """() => [...document.querySelectorAll("a[href], button, input, select, summary, canvas, dialog[open], [tabindex='0'], [role=group], nav, section")]
-  .filter((node) => node.checkVisibility() && !node.closest("[hidden]"))
-  .filter((node) => {
-    const labels = (node.getAttribute("aria-labelledby") || "").split(" ").map((id) => document.getElementById(id)?.textContent || "").join("");
-    const name = node.getAttribute("aria-label") || labels || [...(node.labels || [])].map((label) => label.textContent).join("") || node.textContent;
-    return !name.trim();
-  }).map((node) => node.outerHTML.slice(0, 120))"""
+CHECKS = re.sub(r";\s*$", "", (Path(__file__).parent / "checks.js").read_text(encoding="utf-8")).partition("\n")[2]
 
-FAINT = """() => {
-  const channels = (text) => { const found = text.match(/[\\d.]+/g).map(Number); return text.startsWith("color(srgb") ? found.slice(0, 3).map((v) => v * 255).concat(found[3] ?? 1) : [...found.slice(0, 3), found[3] ?? 1]; };
-  const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * x + 0.7152 * y + 0.0722 * z; };
-  const over = (top, under) => top.slice(0, 3).map((v, i) => v * top[3] + under[i] * (1 - top[3]));
-  const ground = (node) => { const stack = []; for (let at = node; at; at = at.parentElement) { const c = channels(getComputedStyle(at).backgroundColor); stack.push(c); if (c[3] === 1) break; }
-    return stack.reverse().reduce((under, top) => over(top, under), [255, 255, 255]); };
-  const found = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  for (let text = walker.nextNode(); text; text = walker.nextNode()) {
-    const node = text.parentElement;
-    if (!text.data.trim() || !node.checkVisibility({ opacityProperty: true, visibilityProperty: true }) || node.closest(".sr, .skip, :disabled")) continue;
-    const style = getComputedStyle(node);
-    const [a, b] = [light(over(channels(style.color), ground(node))), light(ground(node))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
-    if (ratio < (large ? 3 : 4.5)) found.push(`${ratio.toFixed(2)} ${node.tagName}.${node.className} ${text.data.trim().slice(0, 30)}`);
-  }
-  return found;
-}"""
+
+def look(page: Page, check: str) -> list[Any]:
+    """Run one of the checks of ``checks.js``."""
+    return list(page.evaluate(f"() => {CHECKS}.{check}()"))
 
 
 def settled(page: Page) -> None:
@@ -65,16 +45,16 @@ def test_everything_has_a_name_and_can_be_read(tabs, server, state, scheme):
         page.locator("#toggle-filters").click()
         page.locator("#hits a[data-id]").first.click()
         expect(page.locator("#reader")).to_be_visible()
-    assert page.evaluate(NAMELESS) == []
-    assert page.evaluate(FAINT) == []
+    assert look(page, "nameless") == []
+    assert look(page, "faint") == []
     assert page.locator("main").count() == page.locator("header.bar").count() == page.locator("nav").count() == 1
     ids = page.evaluate("() => [...document.querySelectorAll('[id]')].map((node) => node.id)")
     assert len(ids) == len(set(ids))
     for name in ("open-settings", "open-help"):
         if page.locator("#reader:modal").count() == 0:
             page.locator(f"#{name}").click()
-            assert page.evaluate(NAMELESS) == []
-            assert page.evaluate(FAINT) == []
+            assert look(page, "nameless") == []
+            assert look(page, "faint") == []
             page.keyboard.press("Escape")
 
 
@@ -86,12 +66,7 @@ def test_no_width_needs_sideways_scrolling(tabs, server, width):
     for address in STATES.values():
         page.goto(server.url + address)
         settled(page)
-        assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), address
-        outside = page.evaluate(
-            "() => [...document.querySelectorAll('button, input, select, a[href], h2, h3, p')].filter((node) => node.checkVisibility() && !node.closest('.sr, .skip')"
-            " && (node.getBoundingClientRect().right > innerWidth + 1 || node.getBoundingClientRect().left < -1)).map((node) => node.outerHTML.slice(0, 100))"
-        )
-        assert outside == [], address
+        assert look(page, "outside") == [], address
 
 
 @pytest.mark.browser
@@ -135,13 +110,9 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(tabs, server):
     page.keyboard.press("Tab")
     seen = []
     for _ in range(30):
-        focus = page.evaluate(
-            "() => { const node = document.activeElement; const look = (at) => { const style = getComputedStyle(at); return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0; };"
-            " const shown = look(node) || node.id === 'query' || [...(node.labels || [])].some((label) => [...label.children].some(look)) || getComputedStyle(node, '::after').outlineStyle !== 'none';"
-            " return [node.id || node.dataset.goto || node.className || node.dataset.id || node.name, shown]; }"
-        )
-        seen.append(focus[0])
-        assert focus[1], focus
+        name, visible = look(page, "focus")
+        seen.append(name)
+        assert visible, name
         page.keyboard.press("Tab")
     for name in ("collection", "search", "map", "add", "query", "toggle-filters", "explain"):
         assert name in seen, (name, seen)

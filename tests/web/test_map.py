@@ -14,10 +14,8 @@ def place_of_hit(page: Page, index: int = 0) -> tuple[float, float]:
     """Where a hit stands on the screen, in the page's coordinates."""
     expect(page.locator("#canvas")).to_have_attribute("aria-label", re.compile(r"\d+ points"))
     identity = page.locator("#hits a[data-id]").nth(index).get_attribute("data-id")
-    x, y = page.evaluate(
-        "async (id) => { await new Promise((next) => setTimeout(next, 300)); return (await import('/static/map.js')).placeOf(id); }",
-        identity,
-    )
+    page.wait_for_timeout(300)  # until the frame with the newest places is drawn
+    x, y = page.evaluate("async (id) => (await import('/static/map.js')).placeOf(id)", identity)
     box = page.locator("#canvas").bounding_box()
     assert box is not None
     return box["x"] + x, box["y"] + y

@@ -25,7 +25,7 @@ def test_typing_finds_marks_and_counts(tabs, server):
     type_query(page, "open a file")
     first = page.locator("#hits > li").first
     expect(first).to_contain_text("To open a file for reading")
-    expect(first.locator("mark").first).to_have_text("open")
+    expect(first.locator("mark", has_text="open").first).to_be_visible()
     expect(first.locator("h3")).to_have_text("Opening")
     expect(first.locator(".crumbs")).to_contain_text("Files")
     expect(first.locator(".where")).to_contain_text("guide/files.md")
