@@ -124,7 +124,9 @@ def test_long_texts_give_the_same_as_the_tokenizer() -> None:
 
 
 def test_more_new_words_than_the_cache_takes() -> None:
-    texts = [" ".join(f"zq{number:x}x{number}" for number in range(start, start + 1500)) for start in range(0, 90_000, 1500)]
+    texts = [
+        " ".join(f"zq{number:x}x{number}" for number in range(start, start + 1500)) for start in range(0, 90_000, 1500)
+    ]
     model = load_model()
     assert isinstance(model, StaticModel)
     got = model.encode(texts)

@@ -99,7 +99,7 @@ class WordTable:
         words: list[str] = []
         ends: list[int] = []
         for text in texts:
-            words += _words(text)
+            words += split_words(text)
             ends.append(len(words))
         rows = np.fromiter(map(self._row_of.get, words, repeat(-1)), np.intp, len(words))
         missing = np.flatnonzero(rows < 0)
@@ -172,8 +172,19 @@ def load_tokenizer(tokenizer_json: str) -> Tokenizer:
     return tokenizer
 
 
-def _words(text: str) -> list[str]:
-    """Cut a text into words the way BERT does; those outside ASCII stay whole up to the next blank, at the end."""
+def split_words(text: str) -> list[str]:
+    """Cut a text into words the way BERT does; those outside ASCII stay whole up to the next blank, at the end.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The words in lower case, punctuation signs by themselves.
+
+    Example:
+        >>> split_words("A dog's life.")
+        ['a', 'dog', "'", 's', 'life', '.']
+    """
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
     parts = _BLANK.split(text)
