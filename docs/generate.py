@@ -111,9 +111,9 @@ def matrix_page() -> str:
     parts = [
         "# Reproduction matrix",
         "",
-        "What each paper claims and what we measured, from the files in `reproductions/results/`. What a verdict means",
-        "is in [Reproductions](reproductions.md). Published figures stand beside ours and are never mixed with them: the",
-        "data and models differ. What does not hold stays here.",
+        "What each paper claims and what we measured, read from `reproductions/results/`. What a verdict means is in",
+        "[Reproductions](reproductions.md). Published figures stand beside ours and are never mixed with them: data",
+        "and models differ. What does not hold stays here.",
         "",
     ]
     for name, record in methods().items():

@@ -118,7 +118,7 @@ RULES: list[tuple[Rule, list[Path], str, str]] = [
 
 
 def found(rule: Rule, text: str) -> Iterator[int]:
-    """Yield the lines that break a rule; inside ``with torch.random.fork_rng()`` the global state is borrowed, not used."""
+    """Yield the lines that break a rule; inside ``with torch.random.fork_rng()`` the global state is only borrowed."""
     nodes = list(ast.walk(ast.parse(text)))
     borrowing = [
         n for n in nodes if isinstance(n, ast.With) and "fork_rng" in map(_last, (i.context_expr for i in n.items))

@@ -1,0 +1,1 @@
+"""The HTTP service: embeddings, collections and search, and the page that uses them."""
