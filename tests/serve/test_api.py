@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,11 @@ class TestSearch:
             ({"query": "x", "filter": "no_such_column = 1"}, "filter"),
             ({"query": "x", "filter": "format = "}, "filter"),
             ({"query": "x", "filter": "1=1; DROP TABLE passages"}, "filter"),
+            ({"query": "x", "filter": " "}, "filter"),
+            ({"query": "x", "filter": "length(repeat(source, 1000000000)) > 1"}, "filter"),
+            ({"query": "x", "filter": 'length("repeat" (source, 9)) > 1'}, "filter"),
+            ({"query": "x", "filter": "(" * 1500 + "true" + ")" * 1500}, "filter"),
+            ({"query": "x", "filter": "NOT " * 900 + "true"}, "filter"),
             ({"query": "x", "explain": "perhaps"}, "explain"),
         ],
     )
@@ -205,12 +211,28 @@ class TestSearch:
             ({"query": "x", "topk": 5}, "topk"),
             ({"query": "x" * 5000}, "query"),
             ({"query": "x", "filter": "x" * 5000}, "filter"),
+            ({"query": "\ud800"}, "query"),
         ],
     )
     def test_bodies_are_taken_at_their_word(self, library: TestClient, body: dict[str, Any], field: str) -> None:
-        answer = library.post("/api/collections/notes/search", json=body)
+        answer = library.post(
+            "/api/collections/notes/search", content=json.dumps(body), headers={"Content-Type": "application/json"}
+        )
         assert answer.status_code == 400
         assert answer.json()["error"]["field"] == field
+
+    @pytest.mark.parametrize(
+        "condition",
+        [
+            "format = 'md' AND (source LIKE 'guide/%' OR title IN ('Start'))",
+            "starts_with(source, 'guide/') AND length(lower(title)) > 1",
+            "source != 'repeat(x, 5)' AND format = 'md'",
+            " OR ".join(["format = 'md'"] * 200),
+        ],
+    )
+    def test_usual_filters_pass(self, library: TestClient, condition: str) -> None:
+        hits = get(library, "/api/collections/notes/search", query="a file", mode="dense", filter=condition)["hits"]
+        assert {hit["format"] for hit in hits} == {"md"}
 
     def test_filters_of_facets_work_as_they_are(self, library: TestClient) -> None:
         for facet in get(library, "/api/collections/notes/facets")["facets"]:

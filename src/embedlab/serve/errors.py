@@ -17,7 +17,10 @@ from embedlab._core.errors import CollectionError, EmbedlabError, EndpointError,
 _log = logging.getLogger(__name__)
 
 # our messages begin with the argument: "top_k=0: ...", "filter 'x' can't be used ..."
-_ARGUMENT = re.compile(r"([a-z_]+)(?:=| ['\"])")
+_FIRST_WORD = re.compile(r"[a-z_]+")
+_ARGUMENTS = frozenset(
+    {"query", "mode", "top_k", "filter", "weight", "explain", "model", "name", "input", "dimensions"}
+)
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -129,8 +132,9 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
         status = 400
     if status >= 500:
         _log.warning("%s %s: %s", request.method, request.url.path, error)
-    begins = _ARGUMENT.match(str(error)) if status == 400 else None
-    return error_response(request.url.path, status, str(error), begins.group(1) if begins else None)
+    begins = _FIRST_WORD.match(str(error))
+    field = begins.group() if begins is not None and begins.group() in _ARGUMENTS else None
+    return error_response(request.url.path, status, str(error), field)
 
 
 def _shown(value: Any) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import math
 import secrets
 import time
 from urllib.parse import urlsplit
@@ -114,7 +115,7 @@ class Guard:
             raise ApiError(
                 429,
                 f"more than {self._limits.requests_per_s:g} calls per second: wait {wait_s:.2f} s",
-                headers={"Retry-After": str(max(1, round(wait_s)))},
+                headers={"Retry-After": str(math.ceil(wait_s))},
             )
         if self._key is not None:
             self._check_key(headers.get("authorization", ""))

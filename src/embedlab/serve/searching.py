@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from embedlab.serve.errors import ApiError
+from embedlab.serve.filters import check_filter
 from embedlab.serve.metrics import Metrics
 from embedlab.serve.pool import Pool
 from embedlab.serve.schemas import (
@@ -45,8 +46,7 @@ def searching_router(shelf: Shelf, pool: Pool, limits: Limits, metrics: Metrics)
                 f"query has {len(query.query)} characters: 1 to {limits.query_chars} are allowed, not blank",
                 field="query",
             )
-        if query.filter is not None and len(query.filter) > limits.query_chars:
-            raise ApiError(400, f"filter is longer than {limits.query_chars} characters: shorten it", field="filter")
+        check_filter(query.filter, limits.query_chars)
         if query.top_k > limits.top_k:
             raise ApiError(400, f"top_k={query.top_k}: allowed is 1 to {limits.top_k}", field="top_k")
         began = time.perf_counter()
@@ -84,6 +84,7 @@ def searching_router(shelf: Shelf, pool: Pool, limits: Limits, metrics: Metrics)
         top_k: Annotated[int, top_k_range] = 10,
         filter: Annotated[str | None, filter_length] = None,  # noqa: A002 - the name callers know
     ) -> SimilarOut:
+        check_filter(filter, limits.query_chars)
         began = time.perf_counter()
         version, hits = await pool.run(shelf.similar, name, passage_id, top_k, filter)
         metrics.searches.labels("similar").inc()

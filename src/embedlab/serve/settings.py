@@ -57,7 +57,7 @@ class Limits:
     upload_timeout_s: float = 600.0
     idle_s: float = 15.0
     waiting_calls: int = 256
-    connections: int = 1000
+    connections: int = 400  # each takes a file handle, of which a process often has 1024
     queued_jobs: int = 64
 
     def __post_init__(self) -> None:
