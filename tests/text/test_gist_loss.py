@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import CachedGISTEmbedLoss, GISTEmbedLoss, MatryoshkaLoss
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
 
 from embedlab._core.errors import InputError
@@ -155,6 +156,29 @@ class TestDuplicates:
         assert gradient.abs().max() < 1e-9
         host, _ = value_and_gradient(GISTEmbedLoss(student, student), (["a dog ran"] * 4, ["a dog ran"] * 4))
         assert host > 1.0  # the pitfall is real: this is what the strict comparison gives
+
+
+class TestStaticStudent:
+    """A table of word vectors, whose tokenizer the host refuses to hear of."""
+
+    @staticmethod
+    def student() -> SentenceTransformer:
+        body = tiny_encoder(TEXTS, seed=0)[0]
+        words = body.model.embeddings.word_embeddings.weight.detach()
+        return SentenceTransformer(modules=[StaticEmbedding(body.tokenizer, words.numpy())], device="cpu").double()
+
+    @pytest.mark.parametrize("columns", [(ANCHORS, POSITIVES), (ANCHORS, POSITIVES, NEGATIVES)])
+    def test_equals_the_equation(self, columns, guide, store):
+        student = self.student()
+        for see, given in ((embedder(guide), store), (None, None)):
+            expected = slow_loss(embedder(student), see, columns).item()
+            assert value_and_gradient(GuidedContrastiveLoss(student, given), columns)[0] == pytest.approx(
+                expected, abs=1e-5
+            )
+
+    def test_the_cached_loss_sends_it_to_the_plain_one(self, store):
+        with pytest.raises(ValueError, match="StaticEmbedding"):
+            CachedGuidedContrastiveLoss(self.student(), store)
 
 
 class TestHalfPrecision:

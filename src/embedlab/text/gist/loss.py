@@ -10,6 +10,7 @@ from sentence_transformers.sentence_transformer.losses import CachedGISTEmbedLos
 from sentence_transformers.util import get_rank
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from embedlab._core.errors import InputError
 from embedlab.text.gist.store import GuideStore
@@ -27,8 +28,13 @@ class _FromFeatures(nn.Module):
 
     def __init__(self, model: SentenceTransformer) -> None:
         super().__init__()
-        # the host compares the guide's tokenizer with the student's, to see if it must re-tokenise: never
-        self.tokenizer, self.max_seq_length = model.tokenizer, model.max_seq_length
+        # The host compares the guide's tokenizer with the student's, to see if it must re-tokenise: never. It asks both
+        # to be of transformers, though nothing here depends on it; that of a static student is wrapped.
+        own = model.tokenizer
+        self.tokenizer = (
+            own if isinstance(own, PreTrainedTokenizerBase) else PreTrainedTokenizerFast(tokenizer_object=own)  # type: ignore[no-untyped-call]
+        )
+        self.max_seq_length = model.max_seq_length
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         if VECTORS not in features:
@@ -60,10 +66,18 @@ class _Guided(nn.Module):
         # the self pairs, each a negative of logit 1 / temperature. A slack of one rounding error drops every one.
         if margin_strategy == "absolute" or margin == 0:
             margin_strategy, margin = "absolute", margin + TIE
-        runs = guide.eval().requires_grad_(False) if isinstance(guide, nn.Module) else _FromFeatures(model)
+        runs: nn.Module
+        shown: nn.Module
+        if isinstance(guide, nn.Module):
+            runs, shown = guide.eval().requires_grad_(False), model
+        else:
+            runs = _FromFeatures(model)
+            # all the plain loss wants of a model here is its tokenizer; the cached one looks at its modules too
+            shown = model if getattr(self, "uses_gradient_cache", False) else runs
         super().__init__(
-            model, runs, temperature=temperature, margin_strategy=margin_strategy, margin=margin, **options
+            shown, runs, temperature=temperature, margin_strategy=margin_strategy, margin=margin, **options
         )
+        self.model = model
         self.store = guide if isinstance(guide, GuideStore) else None
         self._unguided = guide is None
         self._config = {"guide": _name(guide), **config}
@@ -83,8 +97,9 @@ class _Guided(nn.Module):
             return normalize(embed1.to(dtype), dim=-1) @ normalize(embed2.to(dtype), dim=-1).T
 
     def preprocess(self, inputs: Sequence[str], **options: Any) -> dict[str, Any]:
+        """Tokenise one column as the student does, and bring the guide's vectors of the raw texts along."""
         features: dict[str, Any] = self.model.preprocess(inputs, **options)
-        if self.store:
+        if self.store is not None:
             vectors = torch.from_numpy(self.store.vectors(inputs))  # (B, D)
             # (B, 1, D): the cached loss trims the padding of all features as wide as the tokens, D may be that width
             features[VECTORS] = vectors[:, None]
@@ -93,6 +108,7 @@ class _Guided(nn.Module):
     def data_collator(
         self, args: SentenceTransformerTrainingArguments | None = None
     ) -> SentenceTransformerDataCollator:
+        """Make the host's collator for its trainer, with the prompts and routes of ``args``."""
         from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
         return SentenceTransformerDataCollator(
@@ -114,6 +130,9 @@ class GuidedContrastiveLoss(_Guided, GISTEmbedLoss):
 
         M_ij = -inf  where ~M_ij > t_i          (each row i of all four blocks against its own t_i)
         L    = cross_entropy([QP | QN | QQ | PP] / tau, labels = i)
+
+    The guide's vectors of a store travel with the batch: pass ``data_collator=loss.data_collator(args)`` to
+    ``SentenceTransformerTrainer``, or tokenise with ``loss.preprocess`` in a loop of your own.
 
     Args:
         model: The student, a sentence-transformers model.
@@ -141,7 +160,7 @@ class GuidedContrastiveLoss(_Guided, GISTEmbedLoss):
         >>> from embedlab.testing.tiny import tiny_encoder
         >>> anchors, positives = ["a cat sat", "stocks fell"], ["the cat slept", "shares dropped"]
         >>> student, guide = (tiny_encoder(anchors + positives, seed=seed) for seed in (0, 1))
-        >>> store = GuideStore.build(guide.encode, anchors + positives, fingerprint="tiny:1")
+        >>> store = GuideStore.build(guide, anchors + positives, fingerprint="tiny:1")
         >>> loss = GuidedContrastiveLoss(student, store)
         >>> features = [loss.preprocess(column) for column in (anchors, positives)]
         >>> loss(features).item() > 0
@@ -244,11 +263,16 @@ def _number_pairs(columns: list[dict[str, Tensor]]) -> None:
     1 - 2/32 with any other pair. Negatives are zero. So QQ_ii and PP_ii tie with the positive and nothing else does.
     """
     for place, features in enumerate(columns):
-        tokens = features["input_ids"]
-        rows = len(features["cu_seq_lens_q"]) - 1 if "cu_seq_lens_q" in features else len(tokens)  # flattened batch
-        number = torch.arange(rows, device=tokens.device) + get_rank() * rows
-        bits = (number[:, None] >> torch.arange(32, device=tokens.device)) & 1  # (B, 32)
+        rows, device = _num_texts(features), features["input_ids"].device
+        number = torch.arange(rows, device=device) + get_rank() * rows
+        bits = (number[:, None] >> torch.arange(32, device=device)) & 1  # (B, 32)
         features[VECTORS] = (2.0 * bits - 1.0 if place < 2 else torch.zeros_like(bits, dtype=torch.float32))[:, None]
+
+
+def _num_texts(features: dict[str, Tensor]) -> int:
+    if "cu_seq_lens_q" in features:  # flattened, without padding
+        return len(features["cu_seq_lens_q"]) - 1
+    return len(features.get("offsets", features["input_ids"]))  # a static student gets one row of tokens, and offsets
 
 
 def _check(model: object, guide: object, temperature: float, margin_strategy: str, margin: float) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from embedlab._core.errors import InputError
 from embedlab._core.files import atomic_write
 from embedlab.models.encoder import Encoder, checked_texts, unit_rows
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 _ABOUT = "guide.json"
 
@@ -52,7 +55,7 @@ class GuideStore:
     @classmethod
     def build(
         cls,
-        guide: Encoder | Callable[[list[str]], ArrayLike],
+        guide: Encoder | SentenceTransformer | Callable[[list[str]], ArrayLike],
         texts: Iterable[str],
         path: str | os.PathLike[str] | None = None,
         *,
@@ -64,10 +67,12 @@ class GuideStore:
         """Embed the texts that the store lacks, and return the store.
 
         Args:
-            guide: An encoder of this package (``load_model``), or any function from texts to rows of numbers.
+            guide: An encoder of this package (``load_model``), a sentence-transformers model, or any function from
+                texts to rows of numbers.
             texts: All texts that training will meet: anchors, positives and negatives, without the student's prompts.
             path: Folder of the store; it may exist already and then grows. None keeps the vectors in memory.
-            fingerprint: Name that changes whenever the guide's vectors could; None takes the encoder's own.
+            fingerprint: Name that changes whenever the guide's vectors could; None takes that of an encoder
+                of this package.
             dtype: Number format on disk. ``"float16"`` halves the store and moves cosines by up to 1e-3.
             commit_every: Texts per shard, and so the most that is lost when the build is cut off; at least 1.
             on_progress: Told how many texts were just finished, those of earlier builds included.
@@ -76,7 +81,7 @@ class GuideStore:
             A store that holds every text given, besides what it held before.
 
         Raises:
-            InputError: ``path`` holds vectors of another guide; ``fingerprint`` is missing for a plain function; the
+            InputError: ``path`` holds vectors of another guide; ``fingerprint`` is missing and the guide has none; the
                 guide gives a wrong number of rows, or values that are not finite; a text is not a string.
         """
         name = fingerprint or getattr(guide, "fingerprint", None)
@@ -96,10 +101,11 @@ class GuideStore:
         report(len(wanted) - len(missing))
         if folder and not (folder / _ABOUT).exists():
             atomic_write(folder / _ABOUT, json.dumps({"format": 1, "fingerprint": name}))
+        encode: Any = getattr(guide, "encode_document", guide)
         kept = []
         for start in range(0, len(missing), commit_every):
             chunk = missing[start : start + commit_every]
-            shard = _shard(guide, chunk, dtype)
+            shard = _shard(encode, chunk, dtype)
             if folder:
                 # named by content: two builds at once may do the same work, but never undo each other's
                 atomic_write(folder / f"{_key(chr(0).join(chunk)).hex()}.npy", _npy(shard))
@@ -197,8 +203,7 @@ def _key(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _shard(guide: Encoder | Callable[[list[str]], ArrayLike], texts: list[str], dtype: str) -> NDArray[Any]:
-    encode = guide.encode_document if isinstance(guide, Encoder) else guide
+def _shard(encode: Callable[[list[str]], ArrayLike], texts: list[str], dtype: str) -> NDArray[Any]:
     vectors = np.array(encode(texts), dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(texts):
         raise InputError(f"guide: {len(texts)} texts gave an array of shape {vectors.shape}, expected (N, D)")
