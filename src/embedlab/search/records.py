@@ -196,7 +196,7 @@ class Settings:
     """
 
     weight: float = 0.5
-    max_chars: int = 1200
+    max_chars: int = 1000
     overlap_chars: int = 0
     language: str = "English"
     stem: bool = True
