@@ -2,16 +2,20 @@
 
     python indexing_child.py FOLDER COLLECTION [--die PHASE --at N] [--slow SECONDS] [--batch N]
 
-It prints ``ready`` when the imports are done and ``done`` when the run is through.
+It prints ``ready`` when the imports are done and ``done`` when the run is through. With ``--nursery`` it does so for
+every line of arguments on its standard input, in a process of its own for each.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
 import time
+import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +59,8 @@ def die_in(phase: str, at: int) -> None:
     setattr(holder, name, killing)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder")
-    parser.add_argument("collection")
-    parser.add_argument("--die", choices=PHASES)
-    parser.add_argument("--at", type=int, default=0)
-    parser.add_argument("--slow", type=float, default=0.0)
-    parser.add_argument("--batch", type=int, default=16)
-    options = parser.parse_args()
+def run(options: argparse.Namespace) -> None:
+    """Index as told."""
     intake._SMALLEST = intake._FIRST = intake._LARGEST = options.batch
     if options.slow:
         quick = HashingEncoder.encode_document
@@ -73,17 +70,48 @@ def main() -> None:
             return quick(self, texts, **kwargs)
 
         HashingEncoder.encode_document = slowly  # type: ignore[method-assign]
-    collection = Collection.create(options.collection, model=HashingEncoder(), exist_ok=True)
     collection = Collection.open(options.collection, model=HashingEncoder())
     if options.die:
         die_in(options.die, options.at)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    say(f"ready {os.getpid()}")
     collection.index(options.folder)
     if options.die == "compact":
         collection._tables().compact()
-    sys.stdout.write("done\n")
+    say("done")
 
+
+def say(word: str) -> None:
+    """Write a line at once."""
+    os.write(1, f"{word}\n".encode())
+
+
+def nursery() -> None:
+    """Fork a process for every line of arguments; forking before any table is open spares the start of Python."""
+    warnings.filterwarnings("ignore", message="lancedb fork support is experimental")
+    import lancedb
+
+    say(f"nursery {lancedb.__version__}")
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            try:
+                run(PARSER.parse_args(json.loads(line)))
+            except BaseException:  # noqa: BLE001 - told to the test, whatever it is
+                say("error " + json.dumps(traceback.format_exc()))
+            os._exit(0)
+        say(f"ended {os.waitpid(child, 0)[1]}")
+
+
+PARSER = argparse.ArgumentParser()
+PARSER.add_argument("folder")
+PARSER.add_argument("collection")
+PARSER.add_argument("--die", choices=PHASES)
+PARSER.add_argument("--at", type=int, default=0)
+PARSER.add_argument("--slow", type=float, default=0.0)
+PARSER.add_argument("--batch", type=int, default=16)
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["--nursery"]:
+        nursery()
+    else:
+        run(PARSER.parse_args())

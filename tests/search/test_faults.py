@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -39,7 +40,7 @@ def start(folder: Path, name: str, *options: str) -> subprocess.Popen[str]:
 def wait_for(child: subprocess.Popen[str], word: str) -> None:
     assert child.stdout is not None
     for line in child.stdout:
-        if line.strip() == word:
+        if line.split()[0] == word:
             return
     raise AssertionError(f"the process ended before it said {word!r}: {child.stderr.read() if child.stderr else ''}")
 
@@ -116,9 +117,42 @@ POINTS = [
 RANDOM_KILLS = 50 - 2 * len(POINTS)
 
 
+@pytest.fixture
+def nursery() -> Iterator[subprocess.Popen[str]]:
+    """A process that forks the ones to be killed; it has imported everything and opened nothing."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(CHILD), "--nursery"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("nursery")
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def run_and_kill(nursery: subprocess.Popen[str], arguments: list[str], after: float | None) -> bool:
+    """Run an indexing process, kill it after some seconds if it does not do so itself; tell whether it was killed."""
+    assert nursery.stdin is not None
+    assert nursery.stdout is not None
+    nursery.stdin.write(json.dumps(arguments) + "\n")
+    nursery.stdin.flush()
+    for line in nursery.stdout:
+        word, _, rest = line.strip().partition(" ")
+        assert word != "error", json.loads(rest)
+        if word == "ready" and after is not None:
+            time.sleep(after)
+            with suppress(ProcessLookupError):  # it was through before
+                os.kill(int(rest), signal.SIGKILL)
+        if word == "ended":
+            return os.waitstatus_to_exitcode(int(rest)) == -signal.SIGKILL
+    raise AssertionError("the nursery is gone")
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+def test_fifty_kills_lose_nothing(tmp_path: Path, nursery: subprocess.Popen[str]) -> None:
     """Kill -9 before and after every step of a first run and of later ones, and at random moments."""
     encoder = HashingEncoder()
     settings = Settings(max_chars=250)
@@ -133,14 +167,9 @@ def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
         chance.shuffle(plan)
         for number, point in enumerate(plan):
             options = ["--die", point[0], "--at", str(point[1])] if point else ["--slow", "0.02"]
-            child = start(folder.path, name, *options)
-            with child:
-                wait_for(child, "ready")
-                if point is None:
-                    time.sleep(chance.uniform(0.0, 0.6))
-                    child.kill()
-            assert child.returncode in (-signal.SIGKILL, 0), child.returncode
-            kills += child.returncode == -signal.SIGKILL
+            after = None if point else chance.uniform(0.0, 0.6)
+            killed = run_and_kill(nursery, [str(folder.path), name, *options], after)
+            kills += killed
             check_readable(collection, folder, settled)
             settled |= {p.source: p.text for p in collection.passages()}
             if number % 5 == 4:

@@ -22,9 +22,11 @@ Floats = NDArray[np.float32]
 def fuse(bm25: Floats, cosine: Floats, *, weight: float) -> tuple[Floats, Floats, Floats]:
     """Blend lexical and dense scores of the same candidates into one score in [0, 1].
 
-    Both are brought to a common scale per query: BM25, which starts at 0, by its largest value; cosine by the range
-    from its lowest to its highest value among the candidates, because its level says more about the model than about
-    the query. Then ``score = weight * dense + (1 - weight) * lexical``.
+    Both are brought to a common scale by the lowest value they can have and the highest one of this query (the
+    "theoretical" min-max): BM25 starts at 0, cosine at -1. Then ``score = weight * dense + (1 - weight) * lexical``.
+    Unlike the range of the candidates, this scale does not turn a small difference between equally good passages into
+    a large one. Measured against four other blends on CACM and on Debian's package descriptions it was never the
+    worse one, and the least sensitive to the weight.
 
     Args:
         bm25: BM25 of every candidate, 0 where no term matches. (K,)
@@ -35,16 +37,15 @@ def fuse(bm25: Floats, cosine: Floats, *, weight: float) -> tuple[Floats, Floats
         Score, normalised BM25 and normalised cosine, each (K,) in [0, 1].
 
     Example:
-        >>> score, lexical, dense = fuse(np.float32([4, 0]), np.float32([0.2, 0.6]), weight=0.25)
+        >>> score, lexical, dense = fuse(np.float32([4, 0]), np.float32([0.0, 1.0]), weight=0.25)
         >>> score.tolist(), lexical.tolist(), dense.tolist()
-        ([0.75, 0.25], [1.0, 0.0], [0.0, 1.0])
+        ([0.875, 0.25], [1.0, 0.0], [0.5, 1.0])
 
     References:
-        Bruch, Gai, Ingber (2023), An Analysis of Fusion Functions for Hybrid Retrieval, arXiv 2210.11934v2, eq. 4.
+        Bruch, Gai, Ingber (2023), An Analysis of Fusion Functions for Hybrid Retrieval, arXiv 2210.11934.
     """
     lexical = bm25 / max(float(bm25.max(initial=0.0)), 1e-9)
-    low, high = float(cosine.min(initial=1.0)), float(cosine.max(initial=-1.0))
-    dense = (cosine - low) / max(high - low, 1e-9)
+    dense = (cosine + 1.0) / (max(float(cosine.max(initial=-1.0)), -1.0 + 1e-6) + 1.0)
     return (weight * dense + (1.0 - weight) * lexical).astype(np.float32), lexical, dense
 
 
