@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 
 from embedlab._core.errors import CollectionError, InputError
 from embedlab._core.files import atomic_folder
-from embedlab.search.filters import normalise_filter
-from embedlab.search.indexing import News, sync
-from embedlab.search.intake import Intake, Piece, patient_interrupt, split
+from embedlab.search import contents
+from embedlab.search.indexing import sync, take_in
+from embedlab.search.intake import patient_interrupt
 from embedlab.search.places import Description, Place, place, timestamp
 from embedlab.search.ranking import Terms
 from embedlab.search.records import (
@@ -30,9 +29,9 @@ from embedlab.search.records import (
     PassageInfo,
     Settings,
 )
-from embedlab.search.searching import find, hits_of
+from embedlab.search.searching import find, hits_of, neighbours
 from embedlab.search.snapshot import Snapshot
-from embedlab.search.store import Store, from_json, vectors_of
+from embedlab.search.store import Store, document_key
 
 if TYPE_CHECKING:
     from embedlab.data.documents import Document
@@ -226,28 +225,8 @@ class Collection:
             CollectionError: as for ``index``.
         """
         encoder = self._model()
-        news = News(on_progress)
         with self._place.writing(), patient_interrupt() as stop:
-            store = self._tables()
-            known = store.known("root = ''")
-            hashes = dict(zip(known["doc"].to_pylist(), known["content_hash"].to_pylist(), strict=True))
-            intake = Intake(store, encoder, hashes)
-            for number, item in enumerate(documents):
-                document = _document(item, number)
-                intake.put(Piece(document, split(document, self.settings)))
-                news.files_done += 1
-                news.tell("indexing", intake)
-                if stop.asked:
-                    break
-            intake.commit()
-            if stop.asked:
-                raise KeyboardInterrupt
-            started = time.perf_counter()
-            store.index_text()
-            intake.tally.seconds["text_index"] = time.perf_counter() - started
-        news.tell("done", intake, always=True)
-        tally = intake.tally
-        return AddReport(tally.added, tally.changed, tally.unchanged, tally.passages, tuple(tally.failed), news.seconds)
+            return take_in(self._tables(), encoder, documents, on_progress=on_progress, stop=stop)
 
     def delete(self, sources: str | Iterable[str]) -> int:
         """Delete documents by source.
@@ -261,13 +240,9 @@ class Collection:
         wanted = {sources} if isinstance(sources, str) else set(sources)
         with self._place.writing():
             store = self._tables()
-            known = store.known()
-            rows = [row for row in known.to_pylist() if row["source"] in wanted]
-            if rows:
-                from embedlab.search.store import document_key
-
-                store.forget_files([document_key(row["root"], row["file"]) for row in rows if row["file"]])
-                store.delete([row["doc"] for row in rows])
+            rows = [row for row in store.known().to_pylist() if row["source"] in wanted]
+            store.forget_files([document_key(row["root"], row["file"]) for row in rows if row["file"]])
+            store.delete([row["doc"] for row in rows])
         return len(rows)
 
     # reading
@@ -330,8 +305,6 @@ class Collection:
         Raises:
             InputError: there is no such passage, or the filter can't be used.
         """
-        from embedlab.search.searching import neighbours
-
         return hits_of(neighbours(self._latest(), passage_id, self.dim, top_k, filter), None, explain=False)
 
     def vectors(self, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
@@ -342,19 +315,11 @@ class Collection:
 
         Returns:
             Ids (N,) and vectors (N, D) float32, row by row.
+
+        Raises:
+            InputError: there is no passage of that id.
         """
-        where = None if ids is None else "id IN (" + ", ".join("'" + i.replace("'", "''") + "'" for i in ids) + ")"
-        if ids is not None and not ids:
-            return [], np.empty((0, self.dim), np.float32)
-        table = self._tables().scan(["id", "vector"], where)
-        found, matrix = table["id"].to_pylist(), vectors_of(table["vector"], self.dim)
-        if ids is None:
-            return found, matrix
-        index = {name: row for row, name in enumerate(found)}
-        unknown = [name for name in ids if name not in index]
-        if unknown:
-            raise InputError(f"ids: no passage {unknown[0]!r} in collection {self.name!r}: take them from hits")
-        return list(ids), matrix[[index[name] for name in ids]]
+        return contents.vectors(self._tables(), ids)
 
     def passages(self, *, filter: str | None = None, limit: int | None = None) -> Iterator[PassageInfo]:  # noqa: A002
         """Yield the passages as they are stored.
@@ -363,9 +328,7 @@ class Collection:
             filter: SQL condition as for ``search``.
             limit: Most passages to yield; None for all.
         """
-        from embedlab.search.searching import passages_of
-
-        yield from passages_of(self._tables(), filter, limit)
+        return contents.passages(self._tables(), filter, limit)
 
     def documents(self, *, filter: str | None = None, limit: int | None = None) -> list[DocumentInfo]:  # noqa: A002
         """Return the documents, sorted by source.
@@ -374,21 +337,7 @@ class Collection:
             filter: SQL condition as for ``search``.
             limit: Most documents to return; None for all.
         """
-        given = normalise_filter(filter, self._tables().columns) if filter is not None else None
-        wanted = ["source", "title", "format", "root", "doc_passages", "content_hash", "metadata"]
-        rows = self._tables().scan(wanted, "ordinal = 0", given=given).sort_by("source").slice(0, limit).to_pylist()
-        return [
-            DocumentInfo(
-                source=row["source"],
-                title=row["title"],
-                format=row["format"],
-                root=row["root"],
-                passages=row["doc_passages"],
-                content_hash=row["content_hash"],
-                metadata=from_json(row["metadata"]),
-            )
-            for row in rows
-        ]
+        return contents.documents(self._tables(), filter, limit)
 
     def __len__(self) -> int:
         """Return the number of passages."""
@@ -396,9 +345,7 @@ class Collection:
 
     def info(self) -> CollectionInfo:
         """Return what the collection is and holds."""
-        from embedlab.search.catalog import describe
-
-        return describe(self._place, self._description, self._tables())
+        return contents.describe(self._place, self._description, self._tables())
 
     def export(self, path: str | os.PathLike[str]) -> int:
         """Write all passages with their vectors to a Parquet file, which appears when it is whole.
@@ -409,9 +356,7 @@ class Collection:
         Returns:
             Number of passages written.
         """
-        from embedlab.search.catalog import export
-
-        return export(self._tables(), Path(path))
+        return contents.export(self._tables(), Path(path))
 
     # inside
 
@@ -458,33 +403,6 @@ def _load(model: str | Encoder) -> Encoder:
     from embedlab.models import load_model
 
     return load_model(model)
-
-
-def _document(item: Document | str | Mapping[str, Any], number: int) -> Document:
-    from hashlib import blake2b
-
-    from embedlab.data.documents import Document
-
-    if isinstance(item, Document):
-        return item
-    values: dict[str, Any] = {"text": item} if isinstance(item, str) else {}
-    if isinstance(item, Mapping):
-        values = dict(item)
-    unknown = set(values) - {"text", "source", "title", "format", "metadata"}
-    if not isinstance(values.get("text"), str) or unknown:
-        raise InputError(
-            f"documents[{number}]={item!r:.80}: must be a Document, a text, or a mapping with 'text' and any of "
-            f"'source', 'title', 'format', 'metadata'" + (f", not {sorted(unknown)}" if unknown else "")
-        )
-    text = values["text"]
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return Document(
-        source=str(values.get("source") or f"text-{digest}"),
-        text=text,
-        title=str(values.get("title") or ""),
-        format=str(values.get("format") or "txt"),
-        metadata=dict(values.get("metadata") or {}),
-    )
 
 
 def _fields(record: Any) -> dict[str, Any]:

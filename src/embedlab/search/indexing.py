@@ -7,17 +7,17 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from embedlab.search.intake import Intake, Piece, Stop, split
-from embedlab.search.records import Failure, IndexReport, OnProgress, Progress, Settings
+from embedlab.search.intake import Intake, Piece, Stop, as_document, split
+from embedlab.search.records import AddReport, Failure, IndexReport, OnProgress, Progress, Settings
 from embedlab.search.store import Store, document_key
 
 if TYPE_CHECKING:
-    from embedlab.data.documents import FoundFile
+    from embedlab.data.documents import Document, FoundFile
     from embedlab.models.encoder import Encoder
 
 _AHEAD = 256  # documents the reader may be ahead of the embedding
@@ -168,6 +168,35 @@ def sync(
         documents_per_s=tally.written / seconds if seconds else 0.0,
         stages={"reading": reading.seconds, **tally.seconds},
     )
+
+
+def take_in(
+    store: Store,
+    encoder: Encoder,
+    documents: Iterable[Document | str | Mapping[str, Any]],
+    *,
+    on_progress: OnProgress | None,
+    stop: Stop,
+) -> AddReport:
+    """Add documents that come from no folder; arguments as for ``sync``."""
+    news = News(on_progress)
+    known = store.known("root = ''")
+    intake = Intake(store, encoder, dict(zip(known["doc"].to_pylist(), known["content_hash"].to_pylist(), strict=True)))
+    for number, item in enumerate(documents):
+        document = as_document(item, number)
+        intake.put(Piece(document, split(document, store.settings)))
+        news.files_done += 1
+        news.tell("indexing", intake)
+        if stop.asked:
+            break
+    intake.commit()
+    if stop.asked:
+        raise KeyboardInterrupt
+    news.tell("text index", intake, always=True)
+    store.index_text()
+    news.tell("done", intake, always=True)
+    tally = intake.tally
+    return AddReport(tally.added, tally.changed, tally.unchanged, tally.passages, tuple(tally.failed), news.seconds)
 
 
 class Reading:

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedlab._core.errors import CollectionError, EmbedlabError
+from embedlab._core.errors import CollectionError, InputError
 from embedlab.search.records import Failure, Settings
 from embedlab.search.store import Store, document_key, metadata_columns, now, to_json
 
@@ -274,6 +275,31 @@ def split(document: Document, settings: Settings) -> list[Passage]:
     return split_passages(document, max_chars=settings.max_chars, overlap_chars=settings.overlap_chars)
 
 
-def failure(source: str, error: EmbedlabError) -> Failure:
-    """Describe why a document was not taken in."""
-    return Failure(source, str(error))
+def as_document(item: Document | str | Mapping[str, Any], number: int) -> Document:
+    """Make a document of what ``Collection.add`` accepts.
+
+    Raises:
+        InputError: it is none of that.
+    """
+    from embedlab.data.documents import Document
+
+    if isinstance(item, Document):
+        return item
+    values: dict[str, Any] = {"text": item} if isinstance(item, str) else {}
+    if isinstance(item, Mapping):
+        values = dict(item)
+    unknown = set(values) - {"text", "source", "title", "format", "metadata"}
+    if not isinstance(values.get("text"), str) or unknown:
+        raise InputError(
+            f"documents[{number}]={item!r:.80}: must be a Document, a text, or a mapping with 'text' and any of "
+            f"'source', 'title', 'format', 'metadata'" + (f", not {sorted(unknown)}" if unknown else "")
+        )
+    text = values["text"]
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return Document(
+        source=str(values.get("source") or f"text-{digest}"),
+        text=text,
+        title=str(values.get("title") or ""),
+        format=str(values.get("format") or "txt"),
+        metadata=dict(values.get("metadata") or {}),
+    )

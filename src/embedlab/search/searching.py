@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -12,9 +12,9 @@ import numpy as np
 from embedlab._core.errors import InputError
 from embedlab.search.filters import normalise_filter
 from embedlab.search.ranking import MAX_QUERY_CHARS, Terms, fuse, ranks
-from embedlab.search.records import Hit, Mode, PassageInfo
+from embedlab.search.records import Hit, Mode
 from embedlab.search.snapshot import Floats, Found, RowIds, Snapshot
-from embedlab.search.store import CONTENT, Store, from_json, vectors_of
+from embedlab.search.store import CONTENT, SHOWN, from_json, vectors_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _DEPTH = 100  # candidates of each list; more of them change no top ten (measured on the development sets)
 _MODES = ("hybrid", "dense", "lexical")
-_SHOWN = ["id", "source", "title", "format", "headings", "start", "end", "page", "prefix", CONTENT, "metadata"]
 
 T = TypeVar("T")
 
@@ -164,27 +163,9 @@ def hits_of(ranked: Ranked, terms: Terms | None, *, explain: bool) -> list[Hit]:
     return hits
 
 
-def passages_of(store: Store, where: str | None, limit: int | None) -> Iterator[PassageInfo]:
-    """Yield stored passages."""
-    given = normalise_filter(where, store.columns) if where is not None else None
-    for row in store.scan(_SHOWN, f"{CONTENT} != ''", given=given, limit=limit).to_pylist():
-        yield PassageInfo(
-            id=row["id"],
-            source=row["source"],
-            title=row["title"],
-            text=row[CONTENT][row["prefix"] :],
-            start=row["start"],
-            end=row["end"],
-            page=row["page"],
-            headings=tuple(row["headings"]),
-            format=row["format"],
-            metadata=from_json(row["metadata"]),
-        )
-
-
 def _fetched(snapshot: Snapshot, ranked: Ranked) -> Ranked:
     if len(ranked.rows):
-        ranked.table = snapshot.take(ranked.rows, _SHOWN)
+        ranked.table = snapshot.take(ranked.rows, SHOWN)
     return ranked
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PASSAGES = "passages"
 FILES = "files"
 CONTENT = "content"  # title, headings and text in one column: what is embedded and full-text indexed
+# what a passage is shown with
+SHOWN = ("id", "source", "title", "format", "headings", "start", "end", "page", "prefix", CONTENT, "metadata")
 _HIDDEN = ("vector", "doc", "prefix", "metadata", "content_hash", "doc_passages", "ordinal")  # not offered to filters
 _MAX_METADATA_COLUMNS = 64
 _OLD_VERSIONS_KEPT = timedelta(minutes=30)  # a reader holds a version for the length of one call
@@ -170,7 +172,7 @@ class Store:
                 self.passages.add(rows)
                 return
             merge = self.passages.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            merge.when_not_matched_by_source_delete(f"doc IN ({_quoted(drop)})").execute(rows)
+            merge.when_not_matched_by_source_delete(f"doc IN ({quoted(drop)})").execute(rows)
 
     def delete(self, docs: Sequence[str]) -> None:
         """Delete documents by key."""
@@ -179,7 +181,7 @@ class Store:
 
     def _delete(self, docs: Sequence[str]) -> None:
         for start in range(0, len(docs), _DELETE_CHUNK):
-            self.passages.delete(f"doc IN ({_quoted(docs[start : start + _DELETE_CHUNK])})")
+            self.passages.delete(f"doc IN ({quoted(docs[start : start + _DELETE_CHUNK])})")
 
     def remember_files(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Note files as fully taken in; call it after their passages are committed."""
@@ -196,7 +198,7 @@ class Store:
         """Drop notes of files; call it before their passages change, so that a crash leads to a second look."""
         with lance_errors("writing", self.address):
             for start in range(0, len(keys), _DELETE_CHUNK):
-                self.files.delete(f"key IN ({_quoted(keys[start : start + _DELETE_CHUNK])})")
+                self.files.delete(f"key IN ({quoted(keys[start : start + _DELETE_CHUNK])})")
 
     def known_files(self) -> dict[str, tuple[int, int]]:
         """Return size and time of change of every file that is fully taken in, by key."""
@@ -310,5 +312,6 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _quoted(values: Iterable[str]) -> str:
+def quoted(values: Iterable[str]) -> str:
+    """Return values as a list of SQL strings."""
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
