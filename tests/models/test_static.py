@@ -42,9 +42,43 @@ ANY_TEXT = st.lists(
         st.text(max_size=30),
         st.text(alphabet=st.characters(max_codepoint=127), max_size=40),
         st.sampled_from(
-            ["café", "cafe\u0301", "ÅNGSTRÖM", "straße", "İstanbul", "don't", "e-mail", "C++", "x" * 101, "ab" * 60]
-            + ["日本語", "漢字kanji", "\u2028", "\u00a0", "\x00", "a\x00b", "\x0b", "\x0c", "\x1c", "\x7f", "\u200b"]
-            + ["\ufffd", "\ud800", "ﬁne", "①", "naïve—quite", "“quoted”", "[CLS]", "[UNK]", "##ing", "ΣΊΣΥΦΟΣ", "🙂"]
+            [
+                "café",
+                "cafe\u0301",
+                "ÅNGSTRÖM",
+                "straße",
+                "İstanbul",
+                "don't",
+                "e-mail",
+                "C++",
+                "x" * 101,
+                "ab" * 60,
+                "c++ and c#",
+                "a+b",
+                "##x",
+                "日本語",
+                "漢字kanji",
+                "\u2028",
+                "\u00a0",
+                "\x00",
+                "a\x00b",
+                "\x0b",
+                "\x0c",
+                "\x1c",
+                "\x7f",
+                "\u200b",
+                "\ufffd",
+                "\ud800",
+                "ﬁne",
+                "①",
+                "naïve—quite",
+                "“quoted”",
+                "[CLS]",
+                "[UNK]",
+                "##ing",
+                "ΣΊΣΥΦΟΣ",
+                "🙂",
+            ]
         ),
     ),
     max_size=12,
@@ -196,11 +230,13 @@ def test_a_tokenizer_of_another_kind_is_asked_for_every_text() -> None:
 
 def test_save_and_load_are_exact(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
-    table, scales = quantise_rows(rows)
     for model in (
-        StaticModel(table, json.dumps(tiny_spec()), scales=scales),
+        *(
+            StaticModel(table, json.dumps(tiny_spec()), scales=scales)
+            for table, scales in (quantise_rows(rows), quantise_rows(rows, bits=4))
+        ),
         tiny(rows),
-        tiny(rows.astype(np.float16)),  # type: ignore[arg-type]
+        tiny(rows.astype(np.float16)),
     ):
         model.save(tmp_path / "model")
         again = load_model(str(tmp_path / "model"))
@@ -208,10 +244,21 @@ def test_save_and_load_are_exact(tmp_path: Path) -> None:
         assert np.array_equal(again.encode_query(["ab c."]), model.encode(["ab c."]))
 
 
-def test_rounding_to_8_bits_is_near() -> None:
-    rows = np.random.default_rng(0).normal(size=(50, 32)).astype(np.float32)
-    table, scales = quantise_rows(rows)
-    assert np.abs(table * scales[:, None] - rows).max() <= np.abs(rows).max() / 127 / 2 + 1e-6
+@pytest.mark.parametrize(("bits", "error"), [(8, 0.01), (4, 0.13)])
+def test_rounding_is_near_and_takes_the_bytes_it_says(bits: int, error: float) -> None:
+    rows = np.random.default_rng(0).normal(size=(5, 64)).astype(np.float32)
+    rows[3] = 0
+    table, scales = quantise_rows(rows, bits=bits)
+    assert table.nbytes == rows.size * bits // 8
+    again = StaticModel(table, json.dumps(tiny_spec()), scales=scales).rows
+    assert np.linalg.norm(again - rows) < error * np.linalg.norm(rows)
+    assert not again[3].any()
+
+
+@pytest.mark.parametrize(("bits", "columns"), [(5, 4), (4, 3)])
+def test_only_whole_bytes_are_packed(bits: int, columns: int) -> None:
+    with pytest.raises(InputError, match=f"bits={bits}"):
+        quantise_rows(np.ones((2, columns), np.float32), bits=bits)
 
 
 def test_the_fingerprint_follows_weights_and_tokenizer() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import string
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,13 +22,15 @@ from numpy.typing import NDArray
 from embedlab._core.errors import InputError
 from embedlab._core.extras import require
 from embedlab._core.files import atomic_write
-from embedlab.models.words import load_tokenizer, split_words
+from embedlab.models.words import load_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 UNKNOWN = "[UNK]"
 _SHARD = 4096
+_WORD = re.compile(r"[^\W\d_]{3,30}")
+_SIGNS_KEPT = "+#"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +137,12 @@ def choose_vocabulary(texts: Sequence[str], tokenizer_json: str, *, size: int, m
         )
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(set(split_words(text)))
-    kept = [
-        token for token, _ in sorted(spec["model"]["vocab"].items(), key=lambda entry: entry[1]) if _is_latin(token)
-    ]
+        counts.update(set(_WORD.findall(text.lower())))
+    pieces = sorted(spec["model"]["vocab"], key=spec["model"]["vocab"].__getitem__)
+    kept = [token for token in pieces if _is_kept(token)]
     known = set(kept)
     missing = [
-        word
-        for word, count in counts.most_common()
-        if count >= min_count and word not in known and word.isascii() and word.isalpha() and 2 < len(word) < 30
+        word for word, count in counts.most_common() if count >= min_count and word not in known and word.isascii()
     ]
     tokens = [UNKNOWN, *kept, *missing[: max(0, size - len(kept) - 1)]]
     spec["model"]["vocab"] = {token: number for number, token in enumerate(tokens)}
@@ -289,7 +290,8 @@ def train_table(
 
     def encode(texts: NDArray[np.int64]) -> Tensor:
         ids, starts = bags.take(texts)
-        return functional.normalize(table(torch.from_numpy(ids), torch.from_numpy(starts)), dim=-1)
+        unit: Tensor = functional.normalize(table(torch.from_numpy(ids), torch.from_numpy(starts)), dim=-1)
+        return unit
 
     text_batches = _shuffled(len(places), chosen.batch_size, rng) if targets is not None else None
     pair_batches = _shuffled(len(pairs), chosen.pair_batch_size, rng) if pairs is not None else None
@@ -383,8 +385,13 @@ def _batches_of_like_length(texts: Sequence[str], *, max_chars: int = 6000) -> I
         yield batch
 
 
-def _is_latin(token: str) -> bool:
-    """Tell whether a token is written in Latin or Greek letters, digits or common signs, and no special token."""
+def _is_kept(token: str) -> bool:
+    """Tell whether a token is in Latin or Greek script and says something: no special token, no punctuation.
+
+    Punctuation takes part in a fifth of all additions and, measured, changes no ranking; C++ and C# need theirs.
+    """
+    if token in string.punctuation:
+        return token in _SIGNS_KEPT
     if len(token) > 2 and token.startswith("[") and token.endswith("]"):
         return False
     return all(ord(sign) < 0x250 or 0x370 <= ord(sign) < 0x400 or 0x2010 <= ord(sign) < 0x2200 for sign in token)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +31,13 @@ class StaticModel:
     second on one core and needs neither torch nor a GPU.
 
     Args:
-        table: One row per token id; int8 rows need ``scales``.
+        table: One row per token id. 8-bit rows need ``scales``; uint8 holds two 4-bit numbers, see ``quantise_rows``.
         tokenizer_json: The tokenizer in the format of the tokenizers library.
         scales: Factor of each row; None for one.
         name: What this model is called.
 
     Shape:
-        table (V, D) int8, float16 or float32; scales (V,) float32
+        table (V, D) int8, float16 or float32, or (V, D / 2) uint8; scales (V,) float16 or float32
 
     Raises:
         InputError: shapes, types or values that cannot be a table, or a tokenizer with ids beyond the table.
@@ -51,28 +52,25 @@ class StaticModel:
 
     def __init__(
         self,
-        table: NDArray[np.int8] | NDArray[np.float16] | NDArray[np.float32],
+        table: NDArray[np.generic],
         tokenizer_json: str,
         *,
-        scales: NDArray[np.float32] | None = None,
+        scales: NDArray[np.generic] | None = None,
         name: str = "static",
     ) -> None:
         _check(table, scales)
         self.name = name
-        self.dim = int(table.shape[1])
+        self.dim = int(table.shape[1]) * (2 if table.dtype == np.uint8 else 1)
         self.tokenizer_json = tokenizer_json
         self._table = table
         self._scales = scales
-        self._words = WordTable(self.rows, tokenizer_json)
+        self._words = self._word_table()
         self._ones = np.ones(BLOCK_CHARS, dtype=np.float32)
 
     @property
     def rows(self) -> NDArray[np.float32]:
         """The table as float32 (V, D), scales applied; a new array."""
-        rows = self._table.astype(np.float32)
-        if self._scales is not None:
-            rows *= self._scales[:, None]
-        return rows
+        return self._decode(slice(None))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -201,13 +199,30 @@ class StaticModel:
         except (InputError, OSError):
             return False
 
+    def _word_table(self) -> WordTable:
+        return WordTable(self._decode, len(self._table), self.dim, self.tokenizer_json)
+
+    def _decode(self, places: NDArray[np.intp] | slice) -> NDArray[np.float32]:
+        """Return some rows as float32, scales applied."""
+        stored: NDArray[Any] = self._table[places]
+        if stored.dtype == np.uint8:
+            rows = np.empty((len(stored), self.dim), dtype=np.float32)
+            rows[:, ::2] = stored & 15
+            rows[:, 1::2] = stored >> 4
+            rows -= 8
+        else:
+            rows = stored.astype(np.float32)
+        if self._scales is not None:
+            rows *= self._scales[places].astype(np.float32)[:, None]
+        return rows
+
     def _add_sums(self, texts: list[str], sums: NDArray[np.float32]) -> None:
         """Add every text's rows to its row of ``sums`` (N, D)."""
         for places, pieces in _blocks(texts):
             words = self._words
             found = words.look_up(pieces)
             if found is None:  # full of words of earlier texts: start afresh; threads with the old table go on with it
-                words = self._words = WordTable(self.rows, self.tokenizer_json)
+                words = self._words = self._word_table()
                 found = words.look_up(pieces)
                 if found is None:
                     raise InputError("a block of text has more new words than the cache takes: please report the text")
@@ -221,26 +236,52 @@ class StaticModel:
                 start = end
 
 
-def quantise_rows(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round every row to 8 bits with a factor of its own.
+def quantise_rows(
+    rows: NDArray[np.float32], *, bits: int = 8
+) -> tuple[NDArray[np.int8] | NDArray[np.uint8], NDArray[np.float16]]:
+    """Round every row to 8 or 4 bits with a factor of its own.
 
     Args:
         rows: The table.
+        bits: 8, or 4 for two numbers in a byte: the first in its low half, each 8 more than what is meant.
 
     Shape:
-        rows (V, D) float32 -> (V, D) int8, (V,) float32
+        rows (V, D) float32 -> (V, D) int8 or (V, D / 2) uint8, (V,) float16
 
     Returns:
-        The rounded table and the factors, so that ``table * scales[:, None]`` is near ``rows``.
+        The rounded table and the factors of its rows.
+
+    Raises:
+        InputError: another number of bits, or 4 bits and an odd number of columns.
 
     Example:
         >>> table, scales = quantise_rows(np.array([[1.0, -0.5], [0, 0]], dtype=np.float32))
         >>> table.tolist()
         [[127, -64], [0, 0]]
     """
-    scales = (np.abs(rows).max(axis=1, initial=0) / 127).astype(np.float32)
-    table = np.rint(rows / np.where(scales > 0, scales, 1)[:, None]).astype(np.int8)
-    return table, scales
+    if bits not in (4, 8) or (bits == 4 and rows.shape[1] % 2):
+        raise InputError(f"bits={bits} for {rows.shape[1]} columns: use 8, or 4 with an even number of columns")
+    largest = 2 ** (bits - 1) - 1
+    peaks = np.abs(rows).max(axis=1, initial=0)
+    best = np.zeros(len(rows), dtype=np.float16)
+    least = np.full(len(rows), np.inf)
+    # With few levels it pays to clip the peaks of a row, so that all others are rounded finer.
+    for share in (1.0,) if bits == 8 else np.linspace(0.6, 1.0, 9):
+        scales = (peaks * share / largest).astype(np.float16)
+        error = np.square(_rounded(rows, scales, largest) * scales.astype(np.float32)[:, None] - rows).sum(axis=1)
+        better = error < least
+        best[better], least[better] = scales[better], error[better]
+    table = _rounded(rows, best, largest).astype(np.int8)
+    if bits == 8:
+        return table, best
+    packed = (table + 8).astype(np.uint8)
+    return packed[:, ::2] | (packed[:, 1::2] << 4), best
+
+
+def _rounded(rows: NDArray[np.float32], scales: NDArray[np.float16], largest: int) -> NDArray[np.float32]:
+    factors = np.where(scales > 0, scales, 1).astype(np.float32)
+    rounded: NDArray[np.float32] = np.clip(np.rint(rows / factors[:, None]), -largest, largest)
+    return rounded
 
 
 def _blocks(texts: list[str]) -> Iterator[tuple[list[int], list[str]]]:
@@ -280,19 +321,18 @@ def _config(home: Path) -> dict[str, object]:
     return config if isinstance(config, dict) else {}
 
 
-def _check(table: NDArray[np.generic], scales: NDArray[np.float32] | None) -> None:
-    if table.ndim != 2 or 0 in table.shape or table.dtype not in (np.int8, np.float16, np.float32):
+def _check(table: NDArray[np.generic], scales: NDArray[np.generic] | None) -> None:
+    if table.ndim != 2 or 0 in table.shape or table.dtype not in (np.int8, np.uint8, np.float16, np.float32):
         raise InputError(
-            f"table has shape {table.shape} and type {table.dtype}: expected (V, D) of int8, float16 or float32"
+            f"table has shape {table.shape} and type {table.dtype}: "
+            "expected (V, D) of int8, float16 or float32, or (V, D / 2) of uint8"
         )
-    if table.dtype == np.int8 and scales is None:
-        raise InputError("table is int8 but scales is None: give the factor of each row")
-    if table.dtype != np.int8 and not np.isfinite(table).all():
-        raise InputError("table holds NaN or infinite values: every value must be finite")
-    if scales is not None:
-        if scales.shape != table.shape[:1] or scales.dtype != np.float32:
-            raise InputError(
-                f"scales has shape {scales.shape} and type {scales.dtype}: expected {table.shape[:1]} float32"
-            )
-        if not np.isfinite(scales).all():
-            raise InputError("scales holds NaN or infinite values: every value must be finite")
+    if table.dtype in (np.int8, np.uint8) and scales is None:
+        raise InputError(f"table is {table.dtype} but scales is None: give the factor of each row")
+    if scales is not None and (scales.shape != table.shape[:1] or scales.dtype not in (np.float16, np.float32)):
+        raise InputError(
+            f"scales has shape {scales.shape} and type {scales.dtype}: expected {table.shape[:1]} float16 or float32"
+        )
+    for name, values in (("table", table), ("scales", scales)):
+        if values is not None and values.dtype in (np.float16, np.float32) and not np.isfinite(values).all():
+            raise InputError(f"{name} holds NaN or infinite values: every value must be finite")

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+import string
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -28,52 +29,58 @@ BLOCK_CHARS = 32_768
 _CACHED_WORDS = BLOCK_CHARS
 _LONGEST_CACHED_WORD = 100
 
-_ASCII_WORD = re.compile(r"[a-z0-9]+|[^ \t\n\ra-z0-9]")
 _BLANK = re.compile(r"[ \t\n\r]+")
-_DROPPED_CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127])
-_CONTROLS = frozenset(map(chr, _DROPPED_CONTROLS))
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SEPARATORS = dict.fromkeys(map(ord, string.punctuation + " \t\n\r"), " ")
+_DROPPED_CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127])  # BERT joins what stands around them
+_LOWER = {ord(upper): lower for upper, lower in zip(string.ascii_uppercase, string.ascii_lowercase, strict=True)}
+
+
+Decode = Callable[[NDArray[np.intp]], NDArray[np.float32]]
 
 
 class WordTable:
-    """Maps texts to rows of a table of word vectors that grows as new words are met.
+    """Maps texts to rows of a table of word vectors that is filled as words are met.
 
     Args:
-        rows: One row per token id, with the token's weight already in it; not changed.
+        decode: Gives the rows of some token ids, with the tokens' weights already in them.
+        num_tokens: Number of token ids; (shape: V).
+        dim: Length of a row.
         tokenizer_json: The tokenizer in the format of the tokenizers library.
-
-    Shape:
-        rows (V, D) float32
 
     Raises:
         InputError: the tokenizer cannot be read, or names ids the table does not have.
     """
 
-    def __init__(self, rows: NDArray[np.float32], tokenizer_json: str) -> None:
+    def __init__(self, decode: Decode, num_tokens: int, dim: int, tokenizer_json: str) -> None:
         spec = _parsed(tokenizer_json)
         vocabulary = _vocabulary(spec)
-        if vocabulary and max(vocabulary.values()) >= len(rows):
+        if vocabulary and max(vocabulary.values()) >= num_tokens:
             raise InputError(
-                f"the tokenizer has ids up to {max(vocabulary.values())}, the table has {len(rows)} rows: "
+                f"the tokenizer has ids up to {max(vocabulary.values())}, the table has {num_tokens} rows: "
                 "they do not belong together"
             )
         self._tokenizer_json = tokenizer_json
         self._tokenizer: Tokenizer | None = None
         self._lock = threading.Lock()
-        self._num_tokens = len(rows)
-        self._unknown = len(rows)  # one zero row behind the tokens stands for whatever has no known piece
-        # Only pages that are written to take memory, so the room for new words costs nothing before it is used.
-        self.rows = np.empty((len(rows) + 1 + _CACHED_WORDS, rows.shape[1]), dtype=np.float32)
-        self.rows[: len(rows)] = rows
-        self.rows[len(rows)] = 0
-        self._next = len(rows) + 1
+        self._decode = decode
+        self._num_tokens = num_tokens
+        # Only pages that are written to take memory, so rows that no text needs cost nothing.
+        self.rows = np.empty((num_tokens + 1 + _CACHED_WORDS, dim), dtype=np.float32)
+        self._is_decoded = np.zeros(len(self.rows), dtype=np.bool_)
+        self._unknown = num_tokens  # one zero row behind the tokens stands for whatever has no known piece
+        self.rows[self._unknown] = 0
+        self._is_decoded[self._unknown :] = True
+        self._next = num_tokens + 1
+        unknown_token = spec["model"].get("unk_token")
+        self._unknown_id = vocabulary.pop(unknown_token, None) if isinstance(unknown_token, str) else None
         self._by_word = _acts_on_words(spec)
-        # Words outside ASCII are always asked of the tokenizer: it may strip their accents first.
-        self._row_of = {word: row for word, row in vocabulary.items() if word.isascii()} if self._by_word else {}
-        unknown_token = spec.get("model", {}).get("unk_token")
-        self._unknown_id = vocabulary.get(unknown_token) if isinstance(unknown_token, str) else None
-        if self._unknown_id is not None:
-            self.rows[self._unknown_id] = 0
+        # Anything but plain letters and digits is asked of the tokenizer when first met: it may strip accents or cut.
+        known = {word: row for word, row in vocabulary.items() if word.isascii() and word.isalnum()}
+        self._row_of = known if self._by_word else {}
+        # Signs without a row of their own only separate words; the others stay in their word, for the tokenizer to cut.
+        signs = {ord(sign): sign for sign in string.punctuation if sign in vocabulary}
+        self._separate = _SEPARATORS | _DROPPED_CONTROLS | _LOWER | signs
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -99,30 +106,43 @@ class WordTable:
         words: list[str] = []
         ends: list[int] = []
         for text in texts:
-            words += split_words(text)
+            words += self._split(text)
             ends.append(len(words))
         rows = np.fromiter(map(self._row_of.get, words, repeat(-1)), np.intp, len(words))
         missing = np.flatnonzero(rows < 0)
-        if not len(missing):
-            return rows, ends
-        new = {words[place] for place in missing}
-        if not _CONTROLS.isdisjoint(new):
-            # Control characters vanish and join what stands around them; cleaning only now keeps usual texts fast.
-            return self.look_up([text.translate(_DROPPED_CONTROLS) for text in texts])
-        found = self._learn(new)
-        if found is None:
-            return None
-        rows[missing] = [found[words[place]] for place in missing]
+        if len(missing):
+            found = self._learn({words[place] for place in missing})
+            if found is None:
+                return None
+            rows[missing] = [found[words[place]] for place in missing]
+        self._need(rows)
         return rows, ends
+
+    def _split(self, text: str) -> list[str]:
+        """Cut a text into what the tokenizer treats by itself; words outside ASCII come at the end, as they are."""
+        if text.isascii():
+            return text.translate(self._separate).split()
+        parts = _BLANK.split(text)
+        plain = " ".join([part for part in parts if part.isascii()])
+        return plain.translate(self._separate).split() + [part for part in parts if not part.isascii()]
 
     def _look_up_tokens(self, texts: list[str]) -> tuple[NDArray[np.intp], list[int]]:
         """Ask the tokenizer for everything: for tokenizers whose words depend on one another."""
         rows: list[int] = []
         ends: list[int] = []
         for encoding in self.tokenizer.encode_batch(list(map(_encodable, texts)), add_special_tokens=False):
-            rows += encoding.ids
+            rows += [piece for piece in encoding.ids if piece != self._unknown_id]
             ends.append(len(rows))
-        return np.array(rows, dtype=np.intp), ends
+        needed = np.array(rows, dtype=np.intp)
+        self._need(needed)
+        return needed, ends
+
+    def _need(self, rows: NDArray[np.intp]) -> None:
+        """Fill in the rows that no text has needed before."""
+        new = np.unique(rows[~self._is_decoded[rows]])
+        if len(new):
+            self.rows[new] = self._decode(new)  # two threads may write the same values
+            self._is_decoded[new] = True
 
     def _learn(self, words: Iterable[str]) -> dict[str, int] | None:
         """Give each new word the row of its pieces' sum; None if there is no room."""
@@ -140,7 +160,7 @@ class WordTable:
                     return None
                 else:
                     row = self._next
-                    self.rows[row] = self.rows[pieces].sum(axis=0)
+                    self.rows[row] = self._decode(np.array(pieces)).sum(axis=0)
                     self._next += 1
                 found[word] = row
                 # Unknown words take no row, so only their number in the dictionary needs a bound.
@@ -170,26 +190,6 @@ def load_tokenizer(tokenizer_json: str) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def split_words(text: str) -> list[str]:
-    """Cut a text into words the way BERT does; those outside ASCII stay whole up to the next blank, at the end.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The words in lower case, punctuation signs by themselves.
-
-    Example:
-        >>> split_words("A dog's life.")
-        ['a', 'dog', "'", 's', 'life', '.']
-    """
-    if text.isascii():
-        return _ASCII_WORD.findall(text.lower())
-    parts = _BLANK.split(text)
-    plain = " ".join([part for part in parts if part.isascii()])
-    return _ASCII_WORD.findall(plain.lower()) + [part for part in parts if not part.isascii()]
 
 
 def _encodable(text: str) -> str:
