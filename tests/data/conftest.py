@@ -57,7 +57,23 @@ def refusal(read: Read) -> Refusal:
 
 
 @pytest.fixture
-def pdf() -> Callable[[list[str]], bytes]:
+def pdf_of() -> Callable[[list[str]], bytes]:
+    """Make a PDF of objects, the first of which is the catalogue."""
+
+    def make(objects: list[str]) -> bytes:
+        out, starts = "%PDF-1.4\n", []
+        for number, body in enumerate(objects, start=1):
+            starts.append(len(out))
+            out += f"{number} 0 obj\n{body}\nendobj\n"
+        table = "".join(f"{start:010d} 00000 n \n" for start in starts)
+        end = f"trailer << /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(out)}\n%%EOF\n"
+        return f"{out}xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}{end}".encode("latin-1")
+
+    return make
+
+
+@pytest.fixture
+def pdf(pdf_of: Callable[[list[str]], bytes]) -> Callable[[list[str]], bytes]:
     """Make a PDF of pages of Latin text."""
 
     def make(pages: list[str]) -> bytes:
@@ -75,12 +91,6 @@ def pdf() -> Callable[[list[str]], bytes]:
                 " /Resources << /Font << /F1 3 0 R >> >> >>"
             )
             objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
-        out, starts = "%PDF-1.4\n", []
-        for number, body in enumerate(objects, start=1):
-            starts.append(len(out))
-            out += f"{number} 0 obj\n{body}\nendobj\n"
-        table = "".join(f"{start:010d} 00000 n \n" for start in starts)
-        end = f"trailer << /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(out)}\n%%EOF\n"
-        return f"{out}xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}{end}".encode("latin-1")
+        return pdf_of(objects)
 
     return make

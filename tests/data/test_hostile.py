@@ -177,6 +177,27 @@ def test_pdf_limits(refusal: Refusal, pdf: Callable[[list[str]], bytes]) -> None
     assert "had come to page 1" in refusal("a.pdf", pdf(["a"]), ReadLimits(max_seconds=-1))
 
 
+def test_pdf_page_that_calls_itself_up_a_billion_times(refusal: Refusal, pdf_of: Callable[[list[str]], bytes]) -> None:
+    def stream(content: str, facts: str = "") -> str:
+        return f"<< {facts} /Length {len(content)} >>\nstream\n{content}\nendstream"
+
+    font = "/Font << /F1 3 0 R >>"
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Kids [4 0 R] /Count 1 >>",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        f"<< /Type /Page /Parent 2 0 R /Contents 5 0 R /Resources << {font} /XObject << /X 6 0 R >> >> >>",
+        stream("/X Do " * 10),
+    ]
+    form = "/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources"
+    for number in range(7, 15):
+        objects.append(stream("/X Do " * 10, f"{form} << {font} /XObject << /X {number} 0 R >> >>"))
+    objects.append(stream("BT /F1 12 Tf (lol) Tj ET", f"{form} << {font} >>"))
+    start = time.process_time()
+    assert "reading took over 1 s" in refusal("a.pdf", pdf_of(objects), ReadLimits(max_seconds=1))
+    assert time.process_time() - start < 10
+
+
 def test_parquet_of_one_huge_value_a_million_times(read: Read, tmp_path: Path) -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["x" * 500_000]))
     pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")

@@ -21,19 +21,19 @@ class ReadLimits:
         max_file_bytes: Largest file of a format that is read whole (all but csv, jsonl and parquet, which stream).
         max_stream_bytes: Largest csv, jsonl or parquet file.
         max_record_chars: Longest record of those formats.
-        max_markup_bytes: Largest html file, and largest XML part of a docx; their trees take many times the size.
+        max_markup_bytes: Largest html file, XML part of a docx and page of a PDF; parsed they take many times the size.
         max_outline_bytes: Largest md or rst file whose headings are worked out; larger ones are read as plain text.
         max_code_bytes: Largest Python source; its syntax tree takes several hundred times the size.
         max_pages: Most pages of a PDF.
         max_expanded_bytes: Most bytes a compressed file may unpack to.
         max_expansion: Most times its own size a compressed file may unpack to.
-        max_seconds: Longest time for a PDF, looked at between pages.
+        max_seconds: Longest time for the pages of a PDF.
     """
 
     max_file_bytes: int = 64 * MIB
     max_stream_bytes: int = 16 * 1024 * MIB
     max_record_chars: int = 1_000_000
-    max_markup_bytes: int = 16 * MIB
+    max_markup_bytes: int = 8 * MIB
     max_outline_bytes: int = 2 * MIB
     max_code_bytes: int = 1 * MIB
     max_pages: int = 5_000

@@ -13,7 +13,7 @@ from pypdf import PdfReader
 from pypdf.errors import DependencyError, FileNotDecryptedError
 
 from embedlab.data.documents import Block, Document, FoundFile, Value
-from embedlab.data.limits import ReadLimits, Refused
+from embedlab.data.limits import ReadLimits, Refused, check_size
 from embedlab.data.readers.plain import read_bytes
 from embedlab.data.text import whole_characters
 
@@ -45,12 +45,20 @@ def read(file: FoundFile, limits: ReadLimits) -> Iterator[Document]:
 def _pages(reader: Any, limits: ReadLimits) -> tuple[str, tuple[Block, ...]]:
     pieces: list[str] = []
     blocks: list[Block] = []
-    length = 0
+    length = number = 0
     deadline = time.monotonic() + limits.max_seconds
-    for number, page in enumerate(reader.pages, start=1):
+
+    def check_time(*_: object) -> None:
         if time.monotonic() > deadline:
             raise Refused(f"reading took over {limits.max_seconds:g} s and had come to page {number}: split it")
-        piece = whole_characters(_HYPHEN.sub("", page.extract_text()).replace("\0", " ").strip())
+
+    for number, page in enumerate(reader.pages, start=1):
+        check_time()
+        content = page.get_contents()
+        check_size(len(content.get_data()) if content is not None else 0, limits.max_markup_bytes, f"page {number}")
+        # looked at with every operator, for a page may call itself up a billion times over
+        found = page.extract_text(visitor_operand_before=check_time)
+        piece = whole_characters(_HYPHEN.sub("", found).replace("\0", " ").strip())
         if not piece:
             continue
         start = length + 2 if pieces else 0
