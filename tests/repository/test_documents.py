@@ -70,7 +70,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_page_can_be_reached() -> None:
-    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")}
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")} - {"docs/README.md"}
     linked = set(re.findall(r"docs/[\w-]+\.md", "".join(p.read_text(encoding="utf-8") for p in ROOT.glob("*.md"))))
     linked |= {
         f"docs/{name}" for p in HANDWRITTEN for name in re.findall(r"\]\(([\w-]+\.md)", p.read_text(encoding="utf-8"))
