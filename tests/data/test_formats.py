@@ -299,9 +299,11 @@ def test_python(one: Callable[..., Document], end: str) -> None:
 
 
 def test_python_modules_are_named_as_imported(one: Callable[..., Document], tmp_path: Path) -> None:
-    (tmp_path / "pkg").mkdir()
-    assert one("pkg/__init__.py", '"""Doc."""').title == "pkg"
-    assert one("__init__.py", '"""Doc."""').title == "__init__"
+    (tmp_path / "src" / "pkg" / "sub").mkdir(parents=True)
+    (tmp_path / "src" / "pkg" / "sub" / "__init__.py").touch()
+    assert one("src/pkg/__init__.py", '"""Doc."""').title == "pkg"
+    assert one("src/pkg/sub/mod.py", '"""Doc."""').title == "pkg.sub.mod"
+    assert one("src/script.py", '"""Doc."""').title == "script"
 
 
 def test_python_without_documentation_has_no_passages(one: Callable[..., Document]) -> None:

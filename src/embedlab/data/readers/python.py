@@ -9,16 +9,15 @@ import tokenize
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path
 
 from embedlab.data.documents import Block, Document, FoundFile
 from embedlab.data.limits import ReadLimits, Refused
 from embedlab.data.readers.plain import read_bytes
 
 _LINE = re.compile(r"\r\n?|\n")
-_COMMENTS = re.compile(
-    r"^(?:[ \t]*#[^\r\n]*(?:\r\n?|\n|\Z)){3,}", re.MULTILINE
-)  # three lines up explain; fewer annotate
+# three lines up explain; fewer annotate
+_COMMENTS = re.compile(r"^(?:[ \t]*#[^\r\n]*(?:\r\n?|\n|\Z)){3,}", re.MULTILINE)
 _LONG_TEXT = 200  # characters from which a text constant is worth finding
 _BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
 _Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -37,27 +36,27 @@ def read(file: FoundFile, limits: ReadLimits) -> Iterator[Document]:
         raise Refused(f"not valid Python: {' '.join(str(error).split())[:200]}") from None
     except (RecursionError, MemoryError):
         raise Refused("not readable Python: it is nested too deeply") from None
-    module = module_name(file.source)
+    module = module_name(file.path)
     blocks = _Finder(text).blocks(tree, module)
     # one empty block when nothing is documented: no blocks at all would mean the whole text
     yield Document(file.source, text, module, "py", blocks=blocks or (Block(0, 0),))
 
 
-def module_name(source: str) -> str:
-    """Turn a path into the dotted name of the module.
+def module_name(path: Path) -> str:
+    """Name a module as an import statement would: below the outermost of the packages it lies in.
 
     Args:
-        source: Path below the indexed folder.
+        path: The source file.
 
     Returns:
-        The name as an import statement would have it.
-
-    Example:
-        >>> module_name("json/__init__.py"), module_name("json/decoder.py")
-        ('json', 'json.decoder')
+        The dotted name.
     """
-    parts = PurePosixPath(source).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+    parts = [] if path.stem == "__init__" else [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(parts) or path.stem
 
 
 class _Finder:
