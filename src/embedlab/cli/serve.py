@@ -36,6 +36,10 @@ def serve(
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Longest time for one call.")] = 30.0,
 ) -> None:
     """Serve collections: HTTP API, openai-compatible embeddings and a web page, on this machine only by default."""
+    # Calls run side by side already: threads inside each matrix product would only wait for one another's core, at
+    # two to three times the processor time per search. Has to be said before numpy is first imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
     from embedlab.serve.run import run
     from embedlab.serve.settings import Limits, Settings
 
