@@ -1,4 +1,5 @@
-# Two environments: .venv-demo holds the core alone (no torch), .venv holds every extra and the tools.
+# Three environments: .venv-demo holds the core alone (no torch), .venv every extra and the tools, .venv-peers what
+# benchmarks compare with.
 # A stamp file in each says which pyproject.toml and constraints.txt it was made from, so a second call is quick.
 
 PYTHON ?= python3
@@ -6,6 +7,7 @@ SERVE  ?= 1
 LEVEL  ?= cpu
 FULL   := .venv
 DEMO   := .venv-demo
+PEERS  := .venv-peers
 RUN    := $(FULL)/bin
 PIP    := -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN)/python -m pytest
@@ -31,8 +33,12 @@ static: $(FULL)/stamp
 	$(RUN)/mypy
 	$(RUN)/lint-imports
 
-bench: $(FULL)/stamp ## Run the benchmarks that need no other project installed
-	for script in benchmarks/*.py; do echo "== $$script"; $(RUN)/python $$script || exit 1; done
+bench: $(FULL)/stamp $(PEERS)/stamp ## Run every benchmark beside its peers; results go to benchmarks/results/
+	$(RUN)/python benchmarks/encode.py
+	$(RUN)/python benchmarks/gist.py
+	$(RUN)/python benchmarks/serve.py
+	$(RUN)/python benchmarks/tte_depth.py --peers $(PEERS)/bin/python
+	$(PEERS)/bin/python benchmarks/pipeline.py
 
 reproduce: $(FULL)/stamp ## Measure the claims of every method (LEVEL=smoke, cpu or gpu)
 	$(RUN)/embedlab reproduce --all --level $(LEVEL)
@@ -51,8 +57,8 @@ format: $(FULL)/stamp ## Format the code and mend what the linter can mend
 	$(RUN)/ruff format .
 	$(RUN)/ruff check --fix .
 
-clean: ## Remove both environments and every cache
-	rm -rf $(FULL) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove the environments and every cache
+	rm -rf $(FULL) $(DEMO) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(FULL)/stamp: pyproject.toml constraints.txt
 	test -x $(RUN)/python || $(PYTHON) -m venv $(FULL)
@@ -62,4 +68,9 @@ $(FULL)/stamp: pyproject.toml constraints.txt
 $(DEMO)/stamp: pyproject.toml constraints.txt
 	test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
 	$(DEMO)/bin/python $(PIP) --editable .
+	touch $@
+
+$(PEERS)/stamp: pyproject.toml benchmarks/peers.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check --quiet --requirement benchmarks/peers.txt --editable .
 	touch $@
