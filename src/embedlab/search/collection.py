@@ -176,7 +176,11 @@ class Collection:
     # writing
 
     def index(
-        self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, on_progress: OnProgress | None = None
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        processes: int | None = None,
+        on_progress: OnProgress | None = None,
     ) -> IndexReport:
         """Bring the collection in line with folders or files: add new, replace changed, remove gone documents.
 
@@ -186,6 +190,7 @@ class Collection:
 
         Args:
             paths: Folders or files.
+            processes: How many processes read files beside this one; 0 reads in this one, None chooses.
             on_progress: Told how far things are, at most ten times a second.
 
         Returns:
@@ -205,7 +210,7 @@ class Collection:
                 raise InputError(f"paths: {str(found)!r} does not exist: give folders or files that do")
         encoder = self._model()
         with self._place.writing(), patient_interrupt() as stop:
-            return sync(self._tables(), encoder, places, on_progress=on_progress, stop=stop)
+            return sync(self._tables(), encoder, places, processes=processes, on_progress=on_progress, stop=stop)
 
     def add(
         self, documents: Iterable[Document | str | Mapping[str, Any]], *, on_progress: OnProgress | None = None

@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 import os
-import queue
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedlab.search.intake import Intake, Piece, Stop, as_document, split
-from embedlab.search.records import AddReport, Failure, IndexReport, OnProgress, Progress, Settings
+from embedlab.search.reading import FileEnd, Reading, Task
+from embedlab.search.records import AddReport, Failure, IndexReport, OnProgress, Progress
 from embedlab.search.store import Store, document_key
 
 if TYPE_CHECKING:
-    from embedlab.data.documents import Document, FoundFile
+    from embedlab.data.documents import Document
     from embedlab.models.encoder import Encoder
 
-_AHEAD = 256  # documents the reader may be ahead of the embedding
 _NEWS_EVERY_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A file to read, under the root its documents are filed under."""
-
-    root: str
-    file: FoundFile
-
-
-@dataclass(frozen=True, slots=True)
-class FileEnd:
-    """The reader is through with a file; ``whole`` if all of it could be read."""
-
-    task: Task
-    whole: bool
-    broken: frozenset[str]
-
-
-Event = Piece | Failure | FileEnd
 
 
 class News:
@@ -85,7 +63,13 @@ class News:
 
 
 def sync(
-    store: Store, encoder: Encoder, paths: Sequence[Path], *, on_progress: OnProgress | None, stop: Stop
+    store: Store,
+    encoder: Encoder,
+    paths: Sequence[Path],
+    *,
+    processes: int | None,
+    on_progress: OnProgress | None,
+    stop: Stop,
 ) -> IndexReport:
     """Bring the documents below some paths up to date; the caller holds the lock.
 
@@ -93,6 +77,7 @@ def sync(
         store: The collection's tables.
         encoder: The collection's model.
         paths: Folders and files; documents of the collection that lie elsewhere are left alone.
+        processes: How many processes read; None to choose.
         on_progress: Told how far things are.
         stop: Asked between documents whether to stop after the batch in hand.
 
@@ -116,7 +101,7 @@ def sync(
     news.files_done = len(tasks) - len(stale)
 
     intake = Intake(store, encoder, hashes)
-    reading = Reading(stale, store.settings)
+    reading = Reading(stale, store.settings, processes=processes)
     of_file: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for doc, root, file, source in placed:
         of_file[root, file][doc] = source
@@ -129,11 +114,11 @@ def sync(
                     intake.put(event)
                 case Failure():
                     intake.tally.failed.append(event)
-                case FileEnd(task, whole, broken):
+                case FileEnd(task, broken):
                     before = of_file.get((task.root, task.file.source), {})
                     if task.file.source not in broken:  # a file that can't be read now keeps what is there
                         intake.drop([d for d, source in before.items() if d not in seen and source not in broken])
-                    if whole:
+                    if not broken:
                         intake.finish_file(task.file, task.root, len(seen))
                     seen = set()
                     news.files_done += 1
@@ -197,72 +182,6 @@ def take_in(
     news.tell("done", intake, always=True)
     tally = intake.tally
     return AddReport(tally.added, tally.changed, tally.unchanged, tally.passages, tuple(tally.failed), news.seconds)
-
-
-class Reading:
-    """Reads and splits files in a thread of its own, ahead of the embedding.
-
-    Args:
-        tasks: The files, in order.
-        settings: How to split.
-    """
-
-    def __init__(self, tasks: Sequence[Task], settings: Settings) -> None:
-        self._tasks, self._settings = tasks, settings
-        self._queue: queue.Queue[Event | BaseException | None] = queue.Queue(_AHEAD)
-        self._closed = threading.Event()
-        self.seconds = 0.0
-        self._thread = threading.Thread(target=self._run, name="embedlab-reading", daemon=True)
-
-    def events(self) -> Iterator[Event]:
-        """Yield documents, failures and ends of files, in order."""
-        self._thread.start()
-        while True:
-            event = self._queue.get()
-            if event is None:
-                return
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-
-    def close(self) -> None:
-        """End the thread, whether or not it is through."""
-        self._closed.set()
-        while self._thread.is_alive():
-            try:
-                self._queue.get(timeout=0.01)
-            except queue.Empty:
-                continue
-
-    def _run(self) -> None:
-        try:
-            started = time.perf_counter()
-            for event in read(self._tasks, self._settings):
-                self.seconds += time.perf_counter() - started
-                self._queue.put(event)
-                if self._closed.is_set():
-                    return
-                started = time.perf_counter()
-            self._queue.put(None)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
-            self._queue.put(error)
-
-
-def read(tasks: Iterable[Task], settings: Settings) -> Iterator[Event]:
-    """Read and split files one after the other."""
-    from embedlab.data.documents import Unreadable
-    from embedlab.data.files import read_file
-
-    for task in tasks:
-        broken: set[str] = set()
-        for item in read_file(task.file):
-            if isinstance(item, Unreadable):
-                broken.add(item.source)
-                yield Failure(item.source, item.reason)
-            else:
-                passages = split(item, settings)
-                yield Piece(item, passages, task.root, task.file.source, task.file.mtime_ns)
-        yield FileEnd(task, not broken, frozenset(broken))
 
 
 def _tasks(paths: Sequence[Path], roots: set[str]) -> list[Task]:
