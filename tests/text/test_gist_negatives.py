@@ -61,6 +61,8 @@ class TestReport:
     def test_columns_of_different_length_are_refused(self):
         with pytest.raises(InputError, match=r"\[3, 2\]"):
             report_masks(STORE, ["q0", "q1", "q2"], ["p0", "p1"])
+        with pytest.raises(InputError, match=r"\[3, 3, 2\]"):
+            report_masks(STORE, *COLUMNS, labels=["x", "y"])
 
 
 class TestMiner:
@@ -112,6 +114,7 @@ class TestMiner:
         [
             (["a", "b"], ["x"], {}, "labels"),
             (["a", "b"], ["x", "x"], {}, "at least 2"),
+            (["a", "b", "a"], ["x", "x", "y"], {}, "at least 2"),  # what occurs again counts with its first label
             (["a", "b"], ["x", "y"], {"top_k": 0}, "top_k"),
             (["a", "b"], ["x", "y"], {"temperature": 0.0}, "temperature"),
             (["a", "unknown"], ["x", "y"], {}, "unknown"),

@@ -163,6 +163,11 @@ def test_bad_options_are_named(options, says):
         GuideStore.build(Letters(), ["a"], **options)
 
 
+def test_vectors_of_different_length_are_refused():
+    with pytest.raises(InputError, match="one length"):
+        GuideStore.build(lambda texts: np.ones((1, len(texts[0]))), ["a", "bb"], fingerprint="x", commit_every=1)
+
+
 def test_texts_must_be_strings():
     with pytest.raises(InputError, match="texts"):
         GuideStore.build(Letters(), "one text", fingerprint="x")

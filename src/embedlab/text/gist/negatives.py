@@ -73,11 +73,10 @@ def report_masks(
         >>> report_masks(store, ["a", "c"], ["b", "d"]).dropped
         {'QP': 0.0, 'QQ': 0.0, 'PP': 0.0}
     """
-    columns = [c for c in (anchors, positives, negatives) if c is not None]
-    if len({len(column) for column in columns}) != 1 or not len(anchors):
-        raise InputError(
-            f"columns of {[len(column) for column in columns]} texts: expected the same number, at least 1"
-        )
+    columns = [column for column in (anchors, positives, negatives) if column is not None]
+    sizes = [len(given) for given in (*columns, labels, negative_labels) if given is not None]
+    if min(sizes) < 1 or len(set(sizes)) > 1:
+        raise InputError(f"columns and labels of {sizes} entries: expected the same number of each, at least 1")
     q, p, *n = (store.vectors(column) for column in columns)  # (B, D) each
     own = np.eye(len(q), dtype=bool)
     t = np.einsum("bd,bd->b", q, p)[:, None]  # (B, 1)
@@ -147,19 +146,20 @@ def mine_class_triplets(
     """
     if len(texts) != len(labels):
         raise InputError(f"labels: {len(labels)} for {len(texts)} texts, expected one for each")
-    if len(set(labels)) < 2:
-        raise InputError(f"labels: {len(set(labels))} different, a negative needs at least 2")
     if top_k < 1 or not temperature > 0:
         raise InputError(f"top_k={top_k}, temperature={temperature}: expected at least 1, and above 0")
     datasets = require("datasets", extra="train")
     generator = np.random.default_rng(seed)
     first = dict(reversed(list(zip(texts, labels, strict=True))))  # a later entry wins, so the first label stays
     distinct = list(dict.fromkeys(texts))
+    if len(set(first.values())) < 2:
+        raise InputError(f"labels: {len(set(first.values()))} different, a negative needs at least 2")
     vectors = store.vectors(distinct)
-    classes = np.unique([str(first[text]) for text in distinct], return_inverse=True)[1]
+    number_of = {label: i for i, label in enumerate(dict.fromkeys(first[text] for text in distinct))}
+    classes = np.array([number_of[first[text]] for text in distinct])
     positive = np.full(len(distinct), -1)
     negative = np.full(len(distinct), -1)
-    for number in range(classes.max() + 1):
+    for number in range(len(number_of)):
         members, others = np.flatnonzero(classes == number), np.flatnonzero(classes != number)
         if len(members) > 1:
             positive[members] = members[_draw_near(vectors[members], top_k, temperature, generator)]

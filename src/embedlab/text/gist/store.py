@@ -48,6 +48,8 @@ class GuideStore:
         self.fingerprint = fingerprint
         self.path = path
         self._shards = list(shards)
+        if len({shard["vector"].shape[1] for shard in self._shards}) > 1:
+            raise InputError(f"guide: the vectors of {fingerprint!r} are not all of one length")
         self._starts = np.cumsum([0, *map(len, self._shards)])  # row at which each shard begins
         keys = np.concatenate([shard["key"] for shard in self._shards]) if self._shards else np.empty(0, "S16")
         self._keys, self._rows = np.unique(keys, return_index=True)  # sorted, for binary search
@@ -91,16 +93,14 @@ class GuideStore:
             raise InputError(f"dtype={dtype!r}: expected 'float32' or 'float16'")
         if commit_every < 1:
             raise InputError(f"commit_every={commit_every}: expected at least 1")
-        folder = None if path is None else Path(path)
-        known = (
-            cls.open(folder, fingerprint=name) if folder and (folder / _ABOUT).exists() else cls([], fingerprint=name)
-        )
         wanted = list(dict.fromkeys(checked_texts(texts)))
+        folder = None if path is None else Path(path)
+        if folder and not (folder / _ABOUT).exists():
+            atomic_write(folder / _ABOUT, json.dumps({"format": 1, "fingerprint": name}))
+        known = cls.open(folder, fingerprint=name) if folder else cls([], fingerprint=name)
         missing = [text for text, row in zip(wanted, known._find(wanted), strict=True) if row < 0]
         report = on_progress or (lambda done: None)
         report(len(wanted) - len(missing))
-        if folder and not (folder / _ABOUT).exists():
-            atomic_write(folder / _ABOUT, json.dumps({"format": 1, "fingerprint": name}))
         encode: Any = getattr(guide, "encode_document", guide)
         kept = []
         for start in range(0, len(missing), commit_every):
@@ -193,10 +193,11 @@ class GuideStore:
 
     def _find(self, texts: Sequence[str]) -> NDArray[np.intp]:
         """Row of each text, or -1."""
+        if not len(self):
+            return np.full(len(texts), -1)
         wanted = np.array([_key(text) for text in texts], "S16")
-        place = np.searchsorted(self._keys, wanted)
-        place[place == len(self._keys)] = 0
-        return np.where(self._keys[place] == wanted, self._rows[place], -1) if len(self) else place - 1
+        place = np.searchsorted(self._keys, wanted).clip(max=len(self) - 1)
+        return np.where(self._keys[place] == wanted, self._rows[place], -1)
 
 
 def _key(text: str) -> bytes:
