@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 import time
@@ -179,8 +178,18 @@ def prefix(piece: Piece, index: int) -> str:
     passage = piece.passages[index]
     start = passage.text[:400]
     parts = dict.fromkeys(part.strip() for part in (document.title, *passage.headings))
-    new = [part for part in parts if part and not re.search(rf"(?<!\w){re.escape(part)}(?!\w)", start)]
-    return "".join(f"{part}\n" for part in new)
+    return "".join(f"{part}\n" for part in parts if part and not _names(start, part))
+
+
+def _names(text: str, words: str) -> bool:
+    """Tell whether a text holds some words as words (a compiled pattern per heading would cost more than embedding)."""
+    at = text.find(words)
+    while at >= 0:
+        end = at + len(words)
+        if not (text[at - 1 : at].isalnum() or text[end : end + 1].isalnum()):
+            return True
+        at = text.find(words, at + 1)
+    return False
 
 
 def _table(

@@ -190,7 +190,7 @@ def read(tasks: Iterable[Task], settings: Settings) -> Iterator[Event]:
 
 
 def _start(tasks: Sequence[Task], settings: Settings) -> subprocess.Popen[bytes]:
-    # a session of its own: Ctrl-C is for us, and we tell the process when to end; -P: no module from the folder we are in
+    # -P: no module from the folder we are in; a session of its own: Ctrl-C is for us, we tell the process when to end
     command = [sys.executable, "-P", "-c", "from embedlab.search.reading import serve; serve()"]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
