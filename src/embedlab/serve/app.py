@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib import import_module
 
 from fastapi import FastAPI
 
@@ -63,9 +64,11 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await pool.run(encoders.get, encoders.names[0])  # the first caller shall not wait for it
         await pool.run(resume, shelf, jobs)
+        store = asyncio.create_task(pool.run(import_module, "lancedb"))  # slow to import, and soon needed
         if on_ready is not None:
             on_ready()
         yield
+        await asyncio.gather(store, return_exceptions=True)
         await asyncio.to_thread(jobs.close)
         await asyncio.to_thread(pool.close)
         await asyncio.to_thread(disk.close)
