@@ -104,7 +104,7 @@ def test_arrows_and_letters_walk_enter_opens_escape_returns(tabs, server):
 def test_back_and_forward_follow_what_was_seen(tabs, server):
     page = tabs.open(server.url)
     page.wait_for_url("**c=handbook**")
-    type_query(page, "bake bread")
+    page.locator("#query").fill("bake bread")
     expect(page.locator("#hits > li").first).to_contain_text("Knead flour")
     page.locator("#hits a[data-id]").first.click()
     expect(page.locator("#reader")).to_be_visible()
@@ -136,7 +136,7 @@ def test_modes_and_explanations(tabs, server):
     page = tabs.open(f"{server.url}?c=handbook&q=open+a+file")
     page.get_by_text("Explain", exact=True).click()
     parts = page.locator("#hits > li").first.locator(".parts")
-    expect(parts.locator("dt")).to_have_text(["meaning", "words", "score"])
+    expect(parts.locator("dt")).to_have_text(["meaning", "words", "score", "matches"])
     width = parts.locator(".dense .fill").evaluate("node => node.getBoundingClientRect().width")
     assert width > 0
     expect(parts.locator(".dense")).to_contain_text("#1")

@@ -12,10 +12,12 @@ import * as uploads from "./uploads.js";
 
 const DEBOUNCE_MS = 120;
 const SETTLED_MS = 1500; // a query that stood this long is worth a step in the history
+const REFRESH_MS = 3000; // while somebody writes, every answer is of a newer version
 const ASKED = ["c", "q", "mode", "n", "f", "source", "sql", "explain", "w", "like"];
 
 let info = null;
 let collections = [];
+let refreshed = 0;
 const collection = (name = get().c) => collections.find((one) => one.name === name);
 
 /* ---------- what the server holds ---------- */
@@ -92,6 +94,7 @@ async function follow(state, before, popped = false) {
   }
   reader.follow(state, before);
   map.load(here);
+  if (before && !popped && differs(["c", "q", "like", "f", "source", "sql"])) scrollTo(0, 0);
   if (differs(ASKED) || before.view === "documents") await ask(state, here);
   else if (differs(["view"])) map.light(results.hits);
 }
@@ -125,8 +128,10 @@ async function ask(state, here) {
     results.show(answer, get());
     map.light(results.hits);
     if (state.like) nameOrigin(state);
-    if (answer.version !== here.version) changed(here.name); // somebody else writes to it
-    else if (reader.isOpen()) reader.follow(get(), null);
+    if (answer.version !== here.version && Date.now() - refreshed > REFRESH_MS) {
+      refreshed = Date.now();
+      changed(here.name); // somebody else writes to it
+    } else if (reader.isOpen()) reader.follow(get(), null);
   } catch (error) {
     failed(error, state);
   }
@@ -142,8 +147,11 @@ function failed(error, state) {
     go({ like: "" }, { replace: true }); // the passage it was about is gone
   } else if (error.status === 404) {
     changed(state.c);
-  } else if (!notice.report(error)) {
-    results.clear();
+  } else if ([0, 401, 429, 503].includes(error.status)) {
+    notice.report(error); // it will be tried again
+  } else {
+    results.clear(h("div", { class: "state" }, h("h2", {}, "This search did not work"), h("p", {}, error.message)));
+    map.light([]);
   }
 }
 
@@ -336,6 +344,7 @@ function escape(event, at) {
 
 /* ---------- go ---------- */
 
+for (const button of document.querySelectorAll(".tool[aria-label]")) button.title = button.getAttribute("aria-label");
 map.start((id) => reader.openPassage(id));
 notice.setRetry(() => (info ? changed() : connect()));
 matchMedia("(min-width: 70rem)").addEventListener("change", () => collection() && (map.load(collection()), map.light(results.hits)));

@@ -63,10 +63,10 @@ function reveal() {
 }
 
 function hide() {
+  const id = shown.split(" ").pop(); // the last one asked for, be it drawn or not
   shown = "";
   if (!dialog.open) return;
   const inside = dialog.contains(document.activeElement) || dialog.matches(":modal");
-  const id = current?.passage.id;
   dialog.close();
   if (inside) (results.linkOf(id) ?? (opener?.isConnected ? opener : $("query"))).focus({ preventScroll: true });
 }

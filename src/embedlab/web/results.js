@@ -4,7 +4,7 @@ import { $, codePoints, command, cut, h, icon, marked, naming, number, plural, s
 import { condition } from "./filters.js";
 import { address, get, go, settings } from "./state.js";
 
-const SNIPPET = 420; // code points of a passage shown in the list
+const narrow = matchMedia("(max-width: 47.9rem)");
 
 let ticket = 0;
 let controller = null;
@@ -60,14 +60,15 @@ export async function search(state) {
 
 export function show(answer, state) {
   hits = answer.hits;
-  const strongest = Math.max(...hits.map((hit) => lexical(hit.parts) ?? 0), 0);
-  const focused = document.activeElement?.closest?.("#hits a[data-id]")?.dataset.id;
+  const strongest = Math.max(...hits.map((hit) => hit.parts?.bm25 ?? 0), 0);
+  const focused = $("hits").contains(document.activeElement);
+  const at = document.activeElement?.dataset?.id;
   $("hits").replaceChildren(...hits.map((hit, index) => row(hit, index, state, strongest)));
   $("state").replaceChildren(...(hits.length ? [] : [nothing(state)]));
   $("more").hidden = hits.length < answer.topK || answer.topK >= maxTopK;
   const took = answer.took_ms == null ? "" : `, ${answer.took_ms < 10 ? answer.took_ms.toFixed(1) : Math.round(answer.took_ms)} ms`;
   $("status").textContent = hits.length ? plural(hits.length, "passage") + took : `Nothing found${took}`;
-  if (focused) linkOf(focused)?.focus();
+  if (focused) (linkOf(at) ?? $("hits").querySelector("a[data-id]") ?? $("query")).focus({ preventScroll: true });
   openRow(state.p);
 }
 
@@ -127,35 +128,37 @@ const where = (hit) => h("p", { class: "where", title: "Source and place, in cha
 
 // The part of the passage that answers best or holds most highlights; the beginning, if that is as good.
 function snippet(hit) {
+  const size = narrow.matches ? 260 : 420; // code points
   const points = codePoints(hit.text);
-  if (points.length <= SNIPPET * 1.2) return marked(hit.text, hit.highlights);
-  const covered = (from) => hit.highlights.reduce((sum, [a, b]) => sum + (a >= from && b <= from + SNIPPET ? b - a : 0), 0);
+  if (points.length <= size * 1.2) return marked(hit.text, hit.highlights);
+  const covered = (from) => hit.highlights.reduce((sum, [a, b]) => sum + (a >= from && b <= from + size ? b - a : 0), 0);
   let [best, most] = [0, covered(0)];
   const [sentence, stop] = hit.best_sentence ?? [0, 0];
-  if (stop > SNIPPET) [best, most] = [sentence, Infinity];
+  if (stop > size) [best, most] = [sentence, Infinity];
   for (const [a] of hit.highlights) if (covered(Math.max(0, a - 80)) > most) [best, most] = [Math.max(0, a - 80), covered(Math.max(0, a - 80))];
-  let from = Math.min(best, points.length - SNIPPET);
-  let to = from + SNIPPET;
+  let from = Math.min(best, points.length - size);
+  let to = from + size;
   const blank = (at) => /\s/.test(points[at]);
   for (let i = 0; from > 0 && i < 30 && !blank(from - 1); i++) from += 1;
   for (let i = 0; to < points.length && i < 30 && !blank(to); i++) to -= 1;
   return [from > 0 && "… ", ...marked(hit.text, hit.highlights, from, to), to < points.length && " …"].filter(Boolean);
 }
 
-const dense = (parts) => parts?.dense ?? parts?.cosine;
-const lexical = (parts) => parts?.lexical ?? parts?.bm25;
-
-function parts(hit, strongest) {
-  const bar = (kind, name, value, share, rank) => h("div", { class: kind },
+// How the score came about. Bars show what was fused, each part scaled by the best of its list; figures are as measured.
+function parts({ parts, matched, score }, best) {
+  const row = (kind, name, value, digits, rank, shares) => h("div", { class: kind },
     h("dt", {}, name),
-    h("dd", { class: "track", "aria-hidden": "true" }, fill(share)),
-    h("dd", {}, value == null ? "–" : value.toFixed(kind === "lexical" ? 1 : 3)),
+    h("dd", { class: "track", "aria-hidden": "true" }, shares.map(fill)),
+    h("dd", {}, value == null ? "–" : value.toFixed(digits)),
     h("dd", {}, rank == null ? "" : `#${rank}`));
-  const [near, words] = [dense(hit.parts), lexical(hit.parts)];
+  const near = parts.cosine_normalised ?? parts.cosine ?? 0;
+  const words = parts.bm25_normalised ?? (parts.bm25 ?? 0) / (best || 1);
+  const fused = parts.weight != null && row("fused", "score", score, 3, null, [parts.weight * near, (1 - parts.weight) * words]);
   return h("dl", { class: "parts", "aria-label": "Scores" },
-    bar("dense", "meaning", near, near, hit.parts.dense_rank),
-    bar("lexical", "words", words, words == null ? 0 : words / (strongest || 1), hit.parts.lexical_rank),
-    bar("fused", "score", hit.score, hits[0].score > 0 ? hit.score / hits[0].score : 0));
+    (fused || parts.cosine != null) && row("dense", "meaning", parts.cosine, 3, parts.dense_rank, [near]),
+    (fused || parts.bm25 != null) && row("lexical", "words", parts.bm25, 1, parts.lexical_rank, [0, words]),
+    fused,
+    matched?.length ? h("div", { class: "matched" }, h("dt", {}, "matches"), h("dd", {}, matched.join(", "))) : null);
 }
 
 function fill(share) {
