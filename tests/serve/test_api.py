@@ -191,6 +191,7 @@ class TestSearch:
             ({"query": "x", "filter": "format = "}, "filter"),
             ({"query": "x", "filter": "1=1; DROP TABLE passages"}, "filter"),
             ({"query": "x", "filter": " "}, "filter"),
+            ({"query": "x", "filter": "1 / 0 = 1"}, "filter"),
             ({"query": "x", "filter": "length(repeat(source, 1000000000)) > 1"}, "filter"),
             ({"query": "x", "filter": 'length("repeat" (source, 9)) > 1'}, "filter"),
             ({"query": "x", "filter": "(" * 1500 + "true" + ")" * 1500}, "filter"),
@@ -199,7 +200,9 @@ class TestSearch:
         ],
     )
     def test_what_is_wrong_is_refused_by_name(self, library: TestClient, params: dict[str, Any], field: str) -> None:
-        assert refused(library, 400, field, "/api/collections/notes/search", **params).startswith(field)
+        message = refused(library, 400, field, "/api/collections/notes/search", **params)
+        assert message.startswith(field)
+        assert ".rs:" not in message  # where in the store's sources it was noticed is of no use to callers
 
     @pytest.mark.parametrize(
         ("body", "field"),

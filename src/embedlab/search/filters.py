@@ -66,7 +66,7 @@ def filter_errors(where: str | None, columns: Callable[[], Mapping[str, str]]) -
     except (ValueError, RuntimeError) as error:
         if where is None or isinstance(error, InputError):
             raise
-        reason = str(error).splitlines()[0].removeprefix("Invalid input, ").split(", rust")[0]
+        reason = re.split(r", \S+\.rs:\d", str(error).splitlines()[0].removeprefix("Invalid input, "))[0]
         sql_error = re.search(r"sql parser error: (.*?)\)?$", reason)
         reason = sql_error.group(1) if sql_error else reason.split(". Valid fields are")[0]
         raise _unusable(where, reason, columns()) from error
