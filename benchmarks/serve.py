@@ -216,10 +216,10 @@ def main() -> None:
         home = Path(folder)
         os.environ["EMBEDLAB_HOME"] = folder
         from embedlab import Collection
-        from embedlab.data.loaders import stdlib_files
+        from embedlab.data.loaders import STDLIB_EXCLUDE, stdlib_folder
 
         collection = Collection.create("stdlib")
-        collection.index([arguments.documents] if arguments.documents else stdlib_files())
+        collection.index(arguments.documents or stdlib_folder(), exclude=() if arguments.documents else STDLIB_EXCLUDE)
         passages = collection.info().passages
         print(f"{passages} passages; load by {tool}, {seconds} s each", flush=True)
         load_before = os.getloadavg()[0]
