@@ -41,21 +41,21 @@ Search = Callable[[str], Any]
 # --- contenders: each indexes the files and returns (number of documents, number of passages, search) ------------
 
 
-def run_embedlab(files: list[Path], home: Path) -> tuple[int, int, Search, dict[str, float]]:
+def run_embedlab(folder: Path, home: Path) -> tuple[int, int, Search, dict[str, float]]:
     from embedlab.search import Collection
 
     collection = Collection.create(home / "collection")
-    report = collection.index(files)
+    report = collection.index(folder)
     return report.added, report.passages, lambda query: collection.search(query, top_k=TOP_K), dict(report.stages)
 
 
-def run_lancedb(files: list[Path], home: Path) -> tuple[int, int, Search, dict[str, float]]:
+def run_lancedb(folder: Path, home: Path) -> tuple[int, int, Search, dict[str, float]]:
     import lancedb
     from lancedb.index import FTS
     from lancedb.rerankers import RRFReranker
 
     model = _model2vec()
-    passages, table = Passages(files), None
+    passages, table = Passages(folder), None
     for batch in passages:
         vectors = model.encode([row["text"] for row in batch])
         rows = [{**row, "vector": vector} for row, vector in zip(batch, vectors, strict=True)]
@@ -74,13 +74,13 @@ def run_lancedb(files: list[Path], home: Path) -> tuple[int, int, Search, dict[s
     return passages.documents, passages.count, search, {}
 
 
-def run_chroma(files: list[Path], home: Path) -> tuple[int, int, Search, dict[str, float]]:
+def run_chroma(folder: Path, home: Path) -> tuple[int, int, Search, dict[str, float]]:
     import chromadb
 
     model = _model2vec()
     client = chromadb.PersistentClient(str(home), chromadb.Settings(anonymized_telemetry=False))
     collection = client.create_collection("passages", embedding_function=None, configuration={"hnsw": {"space": "ip"}})
-    passages = Passages(files)
+    passages = Passages(folder)
     for batch in passages:
         texts = [row["text"] for row in batch]
         collection.add(
@@ -93,12 +93,12 @@ def run_chroma(files: list[Path], home: Path) -> tuple[int, int, Search, dict[st
     return passages.documents, collection.count(), search, {}
 
 
-def run_txtai(files: list[Path], home: Path) -> tuple[int, int, Search, dict[str, float]]:
+def run_txtai(folder: Path, home: Path) -> tuple[int, int, Search, dict[str, float]]:
     from txtai import Embeddings
 
     model = _model2vec()
     index = Embeddings(method="external", transform=lambda texts: model.encode(list(texts)), content=True, hybrid=True)
-    passages = Passages(files)
+    passages = Passages(folder)
 
     def rows() -> Iterator[tuple[str, dict[str, Any], None]]:
         for batch in passages:
@@ -116,8 +116,8 @@ RUN = dict(zip(CONTENDERS, (run_embedlab, run_lancedb, run_chroma, run_txtai), s
 class Passages:
     """The passages of some files as batches of rows; counts the documents and passages it has given."""
 
-    def __init__(self, files: list[Path]) -> None:
-        self.files = files
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.documents = self.count = 0
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
@@ -126,7 +126,7 @@ class Passages:
         from embedlab.data.passages import split_passages
 
         rows: list[dict[str, Any]] = []
-        for file in find_files(self.files):
+        for file in find_files(self.folder):
             for document in read_file(file):
                 if not isinstance(document, Document):
                     continue
@@ -159,10 +159,10 @@ def _model2vec() -> Any:
 # --- one contender in this process ----------------------------------------------------------------------------------
 
 
-def measure(name: str, files: list[Path], home: Path, queries: list[str]) -> dict[str, Any]:
+def measure(name: str, folder: Path, home: Path, queries: list[str]) -> dict[str, Any]:
     """Index the files and answer the queries; every figure is of this process."""
     start = time.perf_counter()
-    documents, passages, search, stages = RUN[name](files, home)
+    documents, passages, search, stages = RUN[name](folder, home)
     index_s = time.perf_counter() - start
     index_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     for query in queries[:20]:
@@ -187,7 +187,7 @@ def measure(name: str, files: list[Path], home: Path, queries: list[str]) -> dic
     }
 
 
-def limits(files: list[Path]) -> dict[str, float]:
+def limits(folder: Path) -> dict[str, float]:
     """What the machine could do at best, one core: reading bytes, parsing and splitting, tokenising."""
     from tokenizers import Tokenizer
 
@@ -195,10 +195,10 @@ def limits(files: list[Path]) -> dict[str, float]:
     from embedlab.models import load_model
 
     start = time.perf_counter()
-    size = sum(len(file.path.read_bytes()) for file in find_files(files))
+    size = sum(len(file.path.read_bytes()) for file in find_files(folder))
     read_s = time.perf_counter() - start
     start = time.perf_counter()
-    texts = [row["text"] for batch in Passages(files) for row in batch]
+    texts = [row["text"] for batch in Passages(folder) for row in batch]
     split_s = time.perf_counter() - start
     model = load_model("default")
     model.encode(texts[:100])
@@ -223,16 +223,16 @@ def limits(files: list[Path]) -> dict[str, float]:
 # --- all of them in turn --------------------------------------------------------------------------------------------
 
 
-def compare(corpus: str, files: list[Path], rounds: int) -> dict[str, Any]:
+def compare(corpus: str, folder: Path, rounds: int) -> dict[str, Any]:
     """Run every contender ``rounds`` times, in turn, and put the medians and ratios together."""
-    texts = [row["text"] for batch in Passages(files) for row in batch]
+    texts = [row["text"] for batch in Passages(folder) for row in batch]
     chosen = random.Random(0)
     queries = [_query(chosen, chosen.choice(texts)) for _ in range(220)]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
     for number in range(rounds):
         for name in CONTENDERS:
             with tempfile.TemporaryDirectory() as scratch:
-                job = {"files": [str(file) for file in files], "home": f"{scratch}/home", "queries": queries}
+                job = {"folder": str(folder), "home": f"{scratch}/home", "queries": queries}
                 Path(job["home"]).mkdir()
                 Path(scratch, "job.json").write_text(json.dumps(job))
                 command = [sys.executable, __file__, "--only", name, "--job", f"{scratch}/job.json"]
@@ -252,7 +252,7 @@ def compare(corpus: str, files: list[Path], rounds: int) -> dict[str, Any]:
         for name, other in medians.items()
         if name != "embedlab"
     }
-    return {"medians": medians, "ours_over_theirs": ratios, "limits": limits(files), "rounds": runs}
+    return {"medians": medians, "ours_over_theirs": ratios, "limits": limits(folder), "rounds": runs}
 
 
 def _query(chosen: random.Random, text: str) -> str:
@@ -296,13 +296,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.only:
         job = json.loads(options.job.read_text())
-        found = measure(options.only, [Path(file) for file in job["files"]], Path(job["home"]), job["queries"])
+        found = measure(options.only, Path(job["folder"]), Path(job["home"]), job["queries"])
         print(json.dumps(found))
         return
     scratch = Path(tempfile.mkdtemp())
     try:
-        corpora = {"given folder": [options.folder]} if options.folder else _corpora(scratch)
-        results = {name: compare(name, files, options.rounds) for name, files in corpora.items()}
+        corpora = {"given folder": options.folder} if options.folder else _corpora(scratch)
+        results = {name: compare(name, folder, options.rounds) for name, folder in corpora.items()}
     finally:
         shutil.rmtree(scratch)
     RESULT.parent.mkdir(exist_ok=True)
@@ -310,12 +310,13 @@ def main() -> None:
     print(json.dumps({name: result["ours_over_theirs"] for name, result in results.items()}, indent=1))
 
 
-def _corpora(scratch: Path) -> dict[str, list[Path]]:
-    from embedlab.data.loaders import stdlib_files
+def _corpora(scratch: Path) -> dict[str, Path]:
+    from embedlab.data.loaders import STDLIB_EXCLUDE, stdlib_folder
 
-    corpora = {"standard library": list(stdlib_files())}
+    corpora = {"standard library": scratch / "stdlib"}
+    shutil.copytree(stdlib_folder(), corpora["standard library"], ignore=shutil.ignore_patterns(*STDLIB_EXCLUDE))
     if os.environ.get("EMBEDLAB_DATA"):
-        corpora["Debian packages"] = [_debian_folder(scratch)]
+        corpora["Debian packages"] = _debian_folder(scratch)
     return corpora
 
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from embedlab.data.loaders import STDLIB_EXCLUDE, stdlib_folder
 
 NAME = "python-stdlib"
 LEFT_OUT = {"test", "tests", "idle_test", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo"}
@@ -58,16 +58,10 @@ def served(url: str | None) -> Iterator[str]:
         return
     command = [sys.executable, "-c", "from embedlab.cli import main; main()"]
     with tempfile.TemporaryDirectory() as work:
-        corpus = Path(work) / NAME
-        library = Path(sysconfig.get_paths()["stdlib"])
-        for path in sorted(library.rglob("*.py")):
-            if LEFT_OUT & set(path.relative_to(library).parts):
-                continue
-            copy = corpus / path.relative_to(library)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
         environment = {**os.environ, "EMBEDLAB_HOME": f"{work}/home"}
-        subprocess.run([*command, "index", str(corpus), "--into", NAME], env=environment, check=True)
+        left_out = [word for pattern in STDLIB_EXCLUDE for word in ("--exclude", pattern)]
+        index = ["index", str(stdlib_folder()), "--into", NAME, *left_out]
+        subprocess.run([*command, *index], env=environment, check=True)
         with subprocess.Popen(
             [*command, "serve", "--no-open", "--port", "0"], env=environment, stderr=subprocess.PIPE, text=True
         ) as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from embedlab.data.documents import FoundFile, Unreadable
 from embedlab.data.files import READERS, Skipped, find_files, read_file
 
 
-def sources(*paths: Path, skipped: Skipped | None = None) -> list[str]:
-    return [file.source for file in find_files(list(paths), skipped=skipped)]
+def sources(*paths: Path, exclude: Sequence[str] = (), skipped: Skipped | None = None) -> list[str]:
+    return [file.source for file in find_files(list(paths), exclude=exclude, skipped=skipped)]
 
 
 def touch(root: Path, *names: str) -> None:
@@ -115,3 +116,14 @@ def test_every_ending_has_its_reader(tmp_path: Path) -> None:
     (result,) = read_file(FoundFile(tmp_path / "a.xyz", "a.xyz", 0, 0))
     assert isinstance(result, Unreadable)
     assert result.reason.startswith("no reader for .xyz")
+
+
+def test_excluded_names_and_paths_are_left_out_at_any_depth(tmp_path: Path) -> None:
+    touch(tmp_path, "a.txt", "drafts/b.txt", "notes/c.txt", "notes/drafts/d.txt", "notes/e.md", "f.min.md")
+    assert sources(tmp_path, exclude=["drafts", "*.min.md"]) == ["a.txt", "notes/c.txt", "notes/e.md"]
+    assert sources(tmp_path, exclude=["notes/*.txt"]) == ["a.txt", "drafts/b.txt", "f.min.md", "notes/e.md"]
+
+
+def test_a_file_named_outright_is_never_excluded(tmp_path: Path) -> None:
+    touch(tmp_path, "a.txt")
+    assert sources(tmp_path / "a.txt", exclude=["*.txt"]) == ["a.txt"]

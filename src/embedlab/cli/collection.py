@@ -35,6 +35,10 @@ def index(
         str | None,
         typer.Option(help="Embedding model: 'default', a path or hub name, or the URL of an endpoint, as URL#MODEL."),
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern of files or folders to leave out, e.g. 'drafts' or '*.min.html'; can be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a collection of your documents searchable, or bring it up to date.
@@ -48,7 +52,7 @@ def index(
     collection = Collection.create(into, model=model, exist_ok=True)
     with indexing_progress(hidden=as_json) as on_progress:
         try:
-            report = collection.index(paths, on_progress=on_progress)
+            report = collection.index(paths, exclude=exclude or (), on_progress=on_progress)
         except KeyboardInterrupt:
             complain("interrupted; what was committed is kept and searchable, run the same command again to go on")
             raise typer.Exit(130) from None

@@ -24,13 +24,13 @@ def demo(
     """Index the documentation in Python's standard library, answer five questions, and serve the page."""
     from embedlab.cli.collection import print_hit
     from embedlab.cli.console import err, indexing_progress, out
-    from embedlab.data.loaders import stdlib_files
+    from embedlab.data.loaders import STDLIB_EXCLUDE, stdlib_folder
     from embedlab.search import Collection
 
     err.print(f"indexing the documentation of Python's standard library as [bold]{DEMO_NAME}[/]")
     collection = Collection.create(DEMO_NAME, exist_ok=True)
     with indexing_progress(hidden=False) as on_progress:
-        report = collection.index(stdlib_files(), on_progress=on_progress)
+        report = collection.index(stdlib_folder(), exclude=STDLIB_EXCLUDE, on_progress=on_progress)
     passages = collection.info().passages
     err.print(f"{passages:,} passages of {report.files:,} modules; indexed in {report.seconds:.1f} s\n")
     for question in QUESTIONS:

@@ -9,6 +9,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from embedlab._core.errors import InputError
@@ -55,7 +56,9 @@ class Skipped:
     folders: list[Unreadable] = field(default_factory=list)
 
 
-def find_files(paths: str | Path | Sequence[str | Path], *, skipped: Skipped | None = None) -> Iterator[FoundFile]:
+def find_files(
+    paths: str | Path | Sequence[str | Path], *, exclude: Sequence[str] = (), skipped: Skipped | None = None
+) -> Iterator[FoundFile]:
     """Find the documents below some folders, in a fixed order.
 
     Hidden files and folders, version control, virtual environments and caches are passed over, and links inside a
@@ -64,6 +67,8 @@ def find_files(paths: str | Path | Sequence[str | Path], *, skipped: Skipped | N
 
     Args:
         paths: Folders or single files.
+        exclude: Patterns such as ``*.min.html`` or ``drafts`` of files and folders to leave out; one with a slash, such
+            as ``notes/*.txt``, is held against the path below the folder given. Files named in ``paths`` stay.
         skipped: Filled on the way with what was passed over.
 
     Returns:
@@ -81,7 +86,8 @@ def find_files(paths: str | Path | Sequence[str | Path], *, skipped: Skipped | N
     if not roots:
         return iter(())
     folders = [root if root.is_dir() else root.parent for root in roots]
-    return _find(roots, Path(os.path.commonpath(folders)), skipped if skipped is not None else Skipped())
+    base = Path(os.path.commonpath(folders))
+    return _find(roots, base, tuple(exclude), skipped if skipped is not None else Skipped())
 
 
 def read_file(file: FoundFile, limits: ReadLimits | None = None) -> Iterator[Document | Unreadable]:
@@ -119,10 +125,10 @@ def _report_some(results: Iterator[Document | Unreadable], source: str) -> Itera
         yield Unreadable(source, f"{bad - _MOST_REPORTED:,} more of its records could not be read")
 
 
-def _find(roots: list[Path], base: Path, skipped: Skipped) -> Iterator[FoundFile]:
+def _find(roots: list[Path], base: Path, exclude: tuple[str, ...], skipped: Skipped) -> Iterator[FoundFile]:
     seen: set[Path] = set()
     for root in roots:
-        for path in _walk(root, base, skipped) if root.is_dir() else [root]:
+        for path in _walk(root, base, exclude, skipped) if root.is_dir() else [root]:
             ending = path.suffix.lower()
             if ending not in READERS:
                 skipped.endings[ending] += 1
@@ -138,7 +144,7 @@ def _find(roots: list[Path], base: Path, skipped: Skipped) -> Iterator[FoundFile
                 yield FoundFile(path, _source(path, base), facts.st_size, facts.st_mtime_ns)
 
 
-def _walk(root: Path, base: Path, skipped: Skipped) -> Iterator[Path]:
+def _walk(root: Path, base: Path, exclude: tuple[str, ...], skipped: Skipped) -> Iterator[Path]:
     stack = [root]
     while stack:
         path = stack.pop()
@@ -154,7 +160,13 @@ def _walk(root: Path, base: Path, skipped: Skipped) -> Iterator[Path]:
         if "pyvenv.cfg" in inside and path != root:
             continue
         kept = (n for n, link in inside.items() if not link and n[0] != "." and n not in _SKIPPED_FOLDERS)
-        stack.extend(path / name for name in sorted(kept, reverse=True))
+        below = (path / name for name in sorted(kept, reverse=True))
+        stack.extend(entry for entry in below if not (exclude and _is_excluded(entry, root, exclude)))
+
+
+def _is_excluded(path: Path, root: Path, exclude: tuple[str, ...]) -> bool:
+    place = path.relative_to(root).as_posix()
+    return any(fnmatchcase(place if "/" in pattern else path.name, pattern.strip("/")) for pattern in exclude)
 
 
 def _source(path: Path, base: Path) -> str:

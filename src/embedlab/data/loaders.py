@@ -20,6 +20,9 @@ from typing import Any
 from embedlab._core.errors import InputError, MissingDataError, unknown_name
 from embedlab.data.datasets import LabelData, Package, PairData, RetrievalData, Text
 
+#: What `find_files` leaves out of the standard library: tests, demonstrations and other people's packages.
+STDLIB_EXCLUDE = ("test", "tests", "idle_test", "idlelib", "turtledemo", "lib2to3", "*-packages", "*.txt", "*.rst")
+
 
 def data_file(*parts: str) -> Path:
     """Find a file of the ``EMBEDLAB_DATA`` folder.
@@ -247,26 +250,9 @@ def load_debian_packages() -> Iterator[Package]:
             yield Package(row["name"], row["section"], row["short"], long, tuple(row["tags"]), tuple(row["depends"]))
 
 
-def stdlib_files() -> list[Path]:
-    """List the sources of the running interpreter's standard library, without tests, third parties and caches.
-
-    Returns:
-        Python files, sorted; everywhere the same corpus of explained code, over 10,000 passages.
-    """
-    root = Path(sysconfig.get_paths()["stdlib"])
-    others = {
-        "test",
-        "tests",
-        "idle_test",
-        "idlelib",
-        "turtledemo",
-        "lib2to3",
-        "site-packages",
-        "dist-packages",
-        "__pycache__",
-    }
-    files = (path for path in root.rglob("*.py") if not others & set(path.relative_to(root).parts))
-    return sorted(files)
+def stdlib_folder() -> Path:
+    """Return the folder of the running interpreter's standard library, whose documentation is everywhere at hand."""
+    return Path(sysconfig.get_paths()["stdlib"])
 
 
 def _judged(

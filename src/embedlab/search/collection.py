@@ -179,6 +179,7 @@ class Collection:
         self,
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
+        exclude: Sequence[str] = (),
         processes: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> IndexReport:
@@ -190,6 +191,8 @@ class Collection:
 
         Args:
             paths: Folders or files.
+            exclude: Patterns of files and folders inside to leave out, such as ``drafts`` or ``*.min.html``; one with a
+                slash is held against the path below the folder given. Documents left out now are removed.
             processes: How many processes read files beside this one; 0 reads in this one, None chooses.
             on_progress: Told how far things are, at most ten times a second.
 
@@ -201,6 +204,8 @@ class Collection:
             CollectionError: another process is writing, the model does not fit, or the disk is full.
             KeyboardInterrupt: Ctrl-C; what was embedded is committed.
         """
+        if isinstance(exclude, str):
+            raise InputError(f"exclude={exclude!r}: must be a sequence of patterns, such as [{exclude!r}]")
         given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         if not given:
             raise InputError("paths is empty: give at least one folder or file")
@@ -210,7 +215,15 @@ class Collection:
                 raise InputError(f"paths: {str(found)!r} does not exist: give folders or files that do")
         encoder = self._model()
         with self._place.writing(), patient_interrupt() as stop:
-            return sync(self._tables(), encoder, places, processes=processes, on_progress=on_progress, stop=stop)
+            return sync(
+                self._tables(),
+                encoder,
+                places,
+                exclude=exclude,
+                processes=processes,
+                on_progress=on_progress,
+                stop=stop,
+            )
 
     def add(
         self, documents: Iterable[Document | str | Mapping[str, Any]], *, on_progress: OnProgress | None = None

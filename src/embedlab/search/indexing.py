@@ -67,6 +67,7 @@ def sync(
     encoder: Encoder,
     paths: Sequence[Path],
     *,
+    exclude: Sequence[str],
     processes: int | None,
     on_progress: OnProgress | None,
     stop: Stop,
@@ -77,6 +78,7 @@ def sync(
         store: The collection's tables.
         encoder: The collection's model.
         paths: Folders and files; documents of the collection that lie elsewhere are left alone.
+        exclude: Patterns of files and folders to leave out.
         processes: How many processes read; None to choose.
         on_progress: Told how far things are.
         stop: Asked between documents whether to stop after the batch in hand.
@@ -92,7 +94,7 @@ def sync(
     known = store.known()
     hashes = dict(zip(known["doc"].to_pylist(), known["content_hash"].to_pylist(), strict=True))
     placed = list(zip(*(known[name].to_pylist() for name in ("doc", "root", "file", "source")), strict=True))
-    tasks = _tasks(paths, {root for _, root, _, _ in placed if root})
+    tasks = _tasks(paths, exclude, {root for _, root, _, _ in placed if root})
     noted = store.known_files()
     stale = [task for task in tasks if noted.get(_file_key(task)) != (task.file.size, task.file.mtime_ns)]
     # a note that no longer fits goes before any passage changes: a crash in between leads to a second look
@@ -184,7 +186,7 @@ def take_in(
     return AddReport(tally.added, tally.changed, tally.unchanged, tally.passages, tuple(tally.failed), news.seconds)
 
 
-def _tasks(paths: Sequence[Path], roots: set[str]) -> list[Task]:
+def _tasks(paths: Sequence[Path], exclude: Sequence[str], roots: set[str]) -> list[Task]:
     """Find the files and the root of each: a folder inside one that was indexed before stays filed under that one."""
     from embedlab.data.files import find_files
 
@@ -194,7 +196,7 @@ def _tasks(paths: Sequence[Path], roots: set[str]) -> list[Task]:
         above = [Path(root) for root in roots if base.is_relative_to(root)]
         root = max(above, key=lambda folder: len(folder.parts), default=base)
         inside = base.relative_to(root).as_posix()
-        for file in find_files([path]):
+        for file in find_files([path], exclude=exclude):
             found = file if inside == "." else replace(file, source=f"{inside}/{file.source}")
             tasks.setdefault(str(file.path), Task(str(root), found))
     return list(tasks.values())
