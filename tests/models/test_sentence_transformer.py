@@ -11,6 +11,7 @@ import pytest
 
 from embedlab._core.errors import InputError
 from embedlab.models import Encoder, StaticModel, load_model
+from embedlab.models.sentence_transformer import _static_embedding
 
 pytest.importorskip("sentence_transformers")
 
@@ -19,12 +20,13 @@ pytest.importorskip("sentence_transformers")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small sentence-transformers model with prompts, made of a table of 8 numbers a token."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import StaticEmbedding
     from tokenizers import Tokenizer
 
     default = load_model()
     assert isinstance(default, StaticModel)
-    table = StaticEmbedding(Tokenizer.from_str(default.tokenizer_json), embedding_weights=default.rows[:, :8])
+    table = _static_embedding()(
+        Tokenizer.from_str(default.tokenizer_json), embedding_weights=default.rows[:, :8].copy()
+    )
     model = SentenceTransformer(modules=[table], prompts={"query": "query: ", "passage": "passage: "}, device="cpu")
     home = tmp_path_factory.mktemp("st") / "model"
     model.save(str(home))

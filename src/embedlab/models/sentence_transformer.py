@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -136,10 +137,17 @@ def _load(library: Any, name: str, device: str | None) -> Any:
         described = json.loads(config.read_text(encoding="utf-8"))
         if described.get("model_type") == "model2vec" or "StaticModel" in described.get("architectures", ()):
             require("model2vec", extra="train")
-            modules = require("sentence_transformers.models", extra="train")
-            table = modules.StaticEmbedding.from_model2vec(name)
+            table = _static_embedding().from_model2vec(name)
             return library.SentenceTransformer(modules=[table], device=device)
     return library.SentenceTransformer(name, device=device)
+
+
+def _static_embedding() -> Any:
+    try:
+        modules = importlib.import_module("sentence_transformers.sentence_transformer.modules")
+    except ModuleNotFoundError:  # its home before version 6
+        modules = importlib.import_module("sentence_transformers.models")
+    return modules.StaticEmbedding
 
 
 def _bytes_type() -> Any:
