@@ -50,10 +50,10 @@ class TrainingSettings:
         seed: Of the order of the batches.
     """
 
-    epochs: int = 3
-    batch_size: int = 768
-    pair_batch_size: int = 512
-    learning_rate: float = 0.005
+    epochs: int = 5
+    batch_size: int = 1024
+    pair_batch_size: int = 768
+    learning_rate: float = 0.006
     cosine_weight: float = 3.0
     ranking_weight: float = 1.0
     pair_weight: float = 0.2
