@@ -16,7 +16,11 @@ MAX_QUERY_TERMS = 256  # beyond, a text is a document: its first terms say enoug
 _WORD = re.compile(r"[^\W_]+")
 _SENTENCE = re.compile(r"\S.*?(?:[.!?。！？]+(?=\s|$)|\n\s*\n|\Z)", re.S)
 
+_MOST_STEMS = 200_000
+
 Floats = NDArray[np.float32]
+# stems of words seen in hits, by language and whether they are stemmed: the same words come again and again
+_KNOWN_STEMS: dict[tuple[str, bool], dict[str, str | None]] = {}
 
 
 def fuse(bm25: Floats, cosine: Floats, *, weight: float) -> tuple[Floats, Floats, Floats]:
@@ -75,11 +79,17 @@ class Terms:
         """Return the spans of ``text`` whose words match the query, and these words."""
         if not self.stems:
             return (), ()
-        spans = [(match.start(), match.end(), match.group().lower()) for match in _WORD.finditer(text)]
-        vocabulary = list(dict.fromkeys(word for _, _, word in spans))
-        stems = dict(zip(vocabulary, _stems(vocabulary, self._settings, stop_words=False), strict=True))
-        hits = [(start, end, word) for start, end, word in spans if stems[word] in self.stems]
-        return tuple((start, end) for start, end, _ in hits), tuple(dict.fromkeys(word for _, _, word in hits))
+        words = dict.fromkeys(_WORD.findall(text.lower()))
+        known = _KNOWN_STEMS.setdefault((self._settings.language, self._settings.stem), {})
+        unknown = [word for word in words if word not in known]
+        if unknown:
+            if len(known) > _MOST_STEMS:
+                known.clear()
+            known.update(zip(unknown, _stems(unknown, self._settings, stop_words=False), strict=True))
+        matched = tuple(word for word in words if known.get(word) in self.stems)
+        if not matched:
+            return (), ()
+        return tuple(m.span() for m in _WORD.finditer(text) if m.group().lower() in matched), matched
 
     def best_sentence(self, text: str, spans: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
         """Return the sentence with the most different matching words; of equals the shorter, then the earlier."""

@@ -195,7 +195,7 @@ class Settings:
         cache_bytes: Largest matrix of vectors kept in memory for exact search; above it Lance searches on disk.
     """
 
-    weight: float = 0.5
+    weight: float = 0.65
     max_chars: int = 1000
     overlap_chars: int = 0
     language: str = "English"

@@ -14,7 +14,7 @@ from embedlab.search.filters import normalise_filter
 from embedlab.search.ranking import MAX_QUERY_CHARS, Terms, fuse, ranks
 from embedlab.search.records import Hit, Mode
 from embedlab.search.snapshot import Floats, Found, RowIds, Snapshot
-from embedlab.search.store import CONTENT, SHOWN, from_json, vectors_of
+from embedlab.search.store import CONTENT, from_json, vectors_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -165,7 +165,7 @@ def hits_of(ranked: Ranked, terms: Terms | None, *, explain: bool) -> list[Hit]:
 
 def _fetched(snapshot: Snapshot, ranked: Ranked) -> Ranked:
     if len(ranked.rows):
-        ranked.table = snapshot.take(ranked.rows, SHOWN)
+        ranked.table = snapshot.shown(ranked.rows)
     return ranked
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedlab.search.filters import filter_errors
-from embedlab.search.store import CONTENT, Store, lance_errors, vectors_of
+from embedlab.search.store import CONTENT, SHOWN, Store, lance_errors, vectors_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 RowIds = NDArray[np.uint64]
 Floats = NDArray[np.float32]
 _FILTERS_KEPT = 32
+_TAKES_BEFORE_HOLDING = 8  # one search from the command line must not read all texts; a service soon saves by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Matrix:
 
     rows: RowIds
     vectors: Floats
-    usable: NDArray[np.bool_]
+    usable: NDArray[np.bool_] | None  # None: all of them are
 
 
 class Snapshot:
@@ -52,9 +54,13 @@ class Snapshot:
         self._table = store.pinned()
         self.version: int = self._table.version
         self._filters: OrderedDict[str, RowIds] = OrderedDict()
+        self._guard = threading.Lock()
+        self._takes = 0
+        self._held: tuple[RowIds, pa.Table] | None = None
         with lance_errors("reading", store.address):
             count: int = self._table.count_rows()
-            fits = count * store.dim * 4 <= store.settings.cache_bytes
+            self._spare_bytes = store.settings.cache_bytes - count * store.dim * 4
+            fits = self._spare_bytes >= 0
             self.matrix: Matrix | None = self._load(before.matrix if before is not None else None) if fits else None
             self.count = count
             self.text_indexed = any(CONTENT in index.columns for index in self._table.list_indices())
@@ -91,11 +97,11 @@ class Snapshot:
         scores = self.matrix.vectors @ vector  # (N, D) @ (D,) -> (N,)
         allowed = self.matrix.usable
         if where:
-            rows = self._matching(where)
-            allowed = allowed & np.isin(self.matrix.rows, rows, assume_unique=True)
-        if not allowed.all():
-            scores = np.where(allowed, scores, -np.inf)
-        depth = min(depth, int(allowed.sum()))
+            matching = np.isin(self.matrix.rows, self._matching(where), assume_unique=True)
+            allowed = matching if allowed is None else allowed & matching
+        if allowed is not None:
+            scores[~allowed] = -np.inf
+        depth = min(depth, len(scores) if allowed is None else int(allowed.sum()))
         if depth == 0:
             return _nothing()
         top = np.argpartition(-scores, depth - 1)[:depth]
@@ -116,6 +122,30 @@ class Snapshot:
             table = self._table.take_row_ids([int(row) for row in rows]).with_row_id().select(list(columns)).to_arrow()
         where = {row: index for index, row in enumerate(table["_rowid"].to_pylist())}
         return table.take([where[int(row)] for row in rows])
+
+    def shown(self, rows: RowIds) -> pa.Table:
+        """Return what some passages are shown with, in their order, from memory if that has become worth it."""
+        self._takes += 1
+        if self._held is None and self._takes > _TAKES_BEFORE_HOLDING and self.matrix is not None:
+            with self._guard:
+                if self._held is None:
+                    self._hold()
+        if self._held is None:
+            return self.take(rows, SHOWN)
+        numbers, table = self._held
+        return table.take(np.searchsorted(numbers, rows))
+
+    def _hold(self) -> None:
+        with lance_errors("reading", self._store.address):
+            # files hold text compressed, hence twice; what they hold of vectors is counted already
+            stats: Any = self._table.stats()  # a dict in some versions, whatever its annotation says
+            bytes_on_disk = stats["total_bytes"] if isinstance(stats, dict) else stats.total_bytes
+            if 2 * bytes_on_disk - self.count * self._store.dim * 4 > self._spare_bytes:
+                self._takes = -(1 << 62)  # too large to hold: never try again on this version
+                return
+            table = self._table.search().select(list(SHOWN)).with_row_id(True).limit(None).to_arrow().sort_by("_rowid")
+        # one chunk per column: taking rows from many small ones is slow
+        self._held = _numbers(table["_rowid"]), table.combine_chunks()
 
     def find(self, where: str, columns: Sequence[str]) -> pa.Table:
         """Return columns, and ``_rowid``, of the rows a condition holds for."""
@@ -158,7 +188,8 @@ class Snapshot:
         order = np.argsort(rows)
         if not np.array_equal(order, np.arange(len(rows))):
             rows, vectors = rows[order], vectors[order]
-        return Matrix(rows, vectors, np.einsum("nd,nd->n", vectors, vectors) > 0.0)
+        usable = np.einsum("nd,nd->n", vectors, vectors) > 0.0
+        return Matrix(rows, vectors, None if usable.all() else usable)
 
 
 @contextmanager
