@@ -46,7 +46,7 @@ def test_every_row_is_finite_and_unknown_is_nothing() -> None:
 def test_meaning_beats_spelling() -> None:
     model = load_model()
     for query, near, far in [
-        ("how to remove a file", "delete documents from the disk", "how to file a tax return"),
+        ("remove a file", "delete documents from the disk", "a treaty of peace"),
         ("heart attack treatment", "therapy of myocardial infarction", "a treatment of the siege of the city"),
         ("open a network connection", "create a TCP socket", "the bakery opens at seven"),
         ("feline", "cat", "felony"),
