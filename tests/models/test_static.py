@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from embedlab._core.errors import InputError
 from embedlab.models import Encoder, StaticModel, load_model, words
@@ -20,11 +22,14 @@ assert isinstance(MODEL, StaticModel)
 ROWS = MODEL.rows
 
 
+@functools.cache
+def tokenizer_of(tokenizer_json: str) -> Tokenizer:
+    return Tokenizer.from_str(tokenizer_json)
+
+
 def by_tokenizer(texts: list[str], model: StaticModel = MODEL, rows: np.ndarray = ROWS) -> np.ndarray:
     """The slow way: the tokenizers library cuts each whole text, rows are added one by one."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(model.tokenizer_json)
+    tokenizer = tokenizer_of(model.tokenizer_json)
     unknown = tokenizer.token_to_id("[UNK]")
     out = np.zeros((len(texts), model.dim))
     for place, text in enumerate(texts):
