@@ -35,11 +35,11 @@ class SentenceTransformerModel:
     """
 
     def __init__(self, name: str, *, device: str | None = None) -> None:
-        library = require("sentence_transformers", extra="train")
         if not Path(name).is_dir() and not _HUB_NAME.fullmatch(name):  # the hub would be asked five times over
             raise InputError(
                 f"name={name!r}: there is no such folder; a model is 'default', a folder, a hub name or an endpoint URL"
             )
+        library = require("sentence_transformers", extra="train")
         self.name = name
         try:
             self.host = _load(library, name, device)
