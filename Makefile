@@ -13,7 +13,7 @@ PIP    := -m pip install --disable-pip-version-check --quiet --constraint constr
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check static bench reproduce docs constraints format clean
+.PHONY: help demo test check static bench reproduce docs model constraints format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ reproduce: $(FULL)/stamp ## Measure the claims of every method (LEVEL=smoke, cpu
 
 docs: $(FULL)/stamp ## Write the generated pages: command line, methods, kinds, reproduction matrix
 	$(RUN)/python docs/generate.py
+
+model: $(FULL)/stamp ## Make the embedded default model anew into build/default (needs EMBEDLAB_DATA; two hours on two cores)
+	$(RUN)/python -m embedlab.models.default_recipe --out build/default
 
 constraints: ## Resolve all extras anew, together, and write constraints.txt
 	rm -rf .venv-resolve && $(PYTHON) -m venv .venv-resolve
