@@ -24,8 +24,8 @@ pytestmark = [
 
 #: nDCG@10 that must be reached, by mode.
 FLOORS = {
-    "scifact": {"lexical": 0.675, "dense": 0.40, "hybrid": 0.68},
-    "cranfield": {"lexical": 0.375, "dense": 0.31, "hybrid": 0.39},
+    "scifact": {"lexical": 0.675, "dense": 0.58, "hybrid": 0.70},
+    "cranfield": {"lexical": 0.375, "dense": 0.31, "hybrid": 0.395},
 }
 
 
