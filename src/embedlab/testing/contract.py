@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedlab._core.errors import InputError
+from embedlab._core.extras import require
 
 
 class ContractViolation(AssertionError):
@@ -168,9 +169,25 @@ def same_bits(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
+def precisions(half_atol: float | None) -> list[tuple[Any, float]]:
+    """Return the floating-point types to try beside float32, each with its absolute tolerance.
+
+    Args:
+        half_atol: Tolerance in bfloat16, or None where half precision is not claimed.
+
+    Returns:
+        Pairs of torch dtype and tolerance.
+    """
+    torch = require("torch", extra="train")
+    return [(torch.float64, 1e-4)] + ([] if half_atol is None else [(torch.bfloat16, half_atol)])
+
+
 def as_array(value: Any) -> NDArray[Any]:
     """Turn a tensor, array or number into a NumPy array, outside any gradient graph."""
-    return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    tensor = value.detach().cpu()
+    return np.asarray(tensor.float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.numpy())
 
 
 def _random_states() -> dict[str, object]:

@@ -24,6 +24,7 @@ from embedlab.testing.contract import (
     demand,
     demand_close,
     frozen_copy,
+    precisions,
     random_state_kept,
     same_bits,
 )
@@ -49,6 +50,7 @@ class LossExample:
             anchors with their own positives less the mean with the others'.
         learning_rate: For the ten steps.
         row_order_matters: True when the value depends on the order of the rows.
+        half_atol: Absolute tolerance of the value in bfloat16, or None where half precision is not claimed.
     """
 
     loss: nn.Module
@@ -60,6 +62,7 @@ class LossExample:
     progress: Callable[[], float] | None = None
     learning_rate: float = 1e-3
     row_order_matters: bool = False
+    half_atol: float | None = None
 
 
 def check_finite_scalar(make: Make[LossExample]) -> None:
@@ -125,15 +128,16 @@ def check_inputs_untouched(make: Make[LossExample]) -> None:
     demand(same_bits(weights, dict(example.model.state_dict())), "computing the loss changed the model's weights")
 
 
-def check_float64_agrees(make: Make[LossExample]) -> None:
-    """In double precision the value is the same within single precision's error."""
+def check_precision(make: Make[LossExample]) -> None:
+    """In double precision, and in half where claimed, the value is the same within the lesser precision's error."""
     single = _value(make(0)).item()
-    example = make(0)
-    example.loss.double()
-    example.model.double()
-    double = _value(example)
-    demand(str(double.dtype) == "torch.float64", f"a double-precision model gives a {double.dtype} loss")
-    demand_close(double.item(), single, "loss in float64 against float32", atol=1e-4, rtol=1e-3)
+    for dtype, atol in precisions(make(0).half_atol):
+        example = make(0)
+        example.loss.to(dtype)
+        example.model.to(dtype)
+        value = _value(example)
+        demand(value.dtype == dtype or atol > 1e-4, f"a {dtype} model gives a {value.dtype} loss")
+        demand_close(value.item(), single, f"loss in {dtype} against float32", atol=atol, rtol=1e-3)
 
 
 def check_row_order(make: Make[LossExample]) -> None:
@@ -191,7 +195,7 @@ CONTRACT = Contract(
         check_ten_steps_help,
         check_deterministic,
         check_inputs_untouched,
-        check_float64_agrees,
+        check_precision,
         check_row_order,
         check_save_load,
         check_refuses,

@@ -20,6 +20,7 @@ from embedlab.testing.contract import (
     demand,
     demand_close,
     frozen_copy,
+    precisions,
     random_state_kept,
     same_bits,
 )
@@ -40,6 +41,7 @@ class ModuleExample:
         width: Width of that result.
         load: Opens the module from a folder that its own ``save(folder)`` has written.
         refuses: Bad values and what they must raise.
+        half_atol: Absolute tolerance of the result in bfloat16, or None where half precision is not claimed.
     """
 
     module: nn.Module
@@ -48,6 +50,7 @@ class ModuleExample:
     width: int
     load: Callable[[str], nn.Module]
     refuses: tuple[Refusal, ...]
+    half_atol: float | None = None
 
 
 def check_output(make: Make[ModuleExample]) -> None:
@@ -114,14 +117,15 @@ def check_inputs_untouched(make: Make[ModuleExample]) -> None:
     demand(same_bits(before, frozen_copy(example.features)), "the module changed its features in place")
 
 
-def check_float64_agrees(make: Make[ModuleExample]) -> None:
-    """In double precision the result is the same within single precision's error."""
+def check_precision(make: Make[ModuleExample]) -> None:
+    """In double precision, and in half where claimed, the result is the same within the lesser precision's error."""
     example = make(0)
     single = _result(example.module, example)
-    features = {k: v.double() if v.dtype.is_floating_point else v for k, v in example.features.items()}
-    result = example.module.double()(features)[example.output]
-    demand(str(result.dtype) == "torch.float64", f"double-precision features give a {result.dtype} result")
-    demand_close(as_array(result), single, "result in float64 against float32", atol=1e-4, rtol=1e-3)
+    for dtype, atol in precisions(example.half_atol):
+        features = {k: v.to(dtype) if v.dtype.is_floating_point else v for k, v in example.features.items()}
+        result = make(0).module.to(dtype)(features)[example.output]
+        demand(result.dtype == dtype, f"{dtype} features give a {result.dtype} result")
+        demand_close(as_array(result), single, f"result in {dtype} against float32", atol=atol, rtol=1e-3)
 
 
 def check_save_load(make: Make[ModuleExample]) -> None:
@@ -156,7 +160,7 @@ CONTRACT = Contract(
         check_gradient_flows,
         check_deterministic,
         check_inputs_untouched,
-        check_float64_agrees,
+        check_precision,
         check_save_load,
         check_refuses,
     ),

@@ -19,10 +19,12 @@ from embedlab.testing.contract import (
     Contract,
     Make,
     Refusal,
+    as_array,
     check_refuses,
     demand,
     demand_close,
     frozen_copy,
+    precisions,
     random_state_kept,
     same_bits,
 )
@@ -47,6 +49,7 @@ class SurgeryExample:
             operation (merging, for example).
         load: Opens a saved result from a folder; the host's own loader by default.
         changes_vectors: False for operations that must keep every vector (a lossless split, for example).
+        half_atol: Absolute tolerance of the vectors in bfloat16, or None where half precision is not claimed.
     """
 
     model: SentenceTransformer
@@ -57,6 +60,7 @@ class SurgeryExample:
     restore: Operation | None = None
     load: Callable[[str], SentenceTransformer] | None = None
     changes_vectors: bool = True
+    half_atol: float | None = None
 
 
 def check_input_untouched(make: Make[SurgeryExample]) -> None:
@@ -130,19 +134,21 @@ def check_deterministic(make: Make[SurgeryExample]) -> None:
     demand(same_bits(left, right), "two runs with one seed give different vectors")
 
 
-def check_float64_agrees(make: Make[SurgeryExample]) -> None:
-    """On a double-precision model the result is the same within single precision's error."""
-    example, twin = make(0), make(0)
+def check_precision(make: Make[SurgeryExample]) -> None:
+    """On a double-precision model, and in half where claimed, the result is the same within the lesser precision."""
+    example = make(0)
     single = _encode(example.apply(example.model), example.texts)
-    double = _encode(twin.apply(twin.model.double()), twin.texts)
-    demand(double.dtype == np.float64, f"a double-precision model came back as {double.dtype}")
-    demand_close(double, single, "vectors in float64 against float32", atol=1e-4, rtol=1e-3)
+    for dtype, atol in precisions(example.half_atol):
+        twin = make(0)
+        changed = twin.apply(twin.model.to(dtype))
+        found = {str(p.dtype) for p in changed.parameters()}
+        demand(found == {str(dtype)}, f"a {dtype} model came back with {', '.join(sorted(found))}")
+        demand_close(_encode(changed, twin.texts), single, f"vectors in {dtype} against float32", atol=atol, rtol=1e-3)
 
 
 def _encode(model: SentenceTransformer, texts: Sequence[str]) -> NDArray[Any]:
     vectors = model.encode(list(texts), convert_to_numpy=False, convert_to_tensor=True, show_progress_bar=False)
-    array: NDArray[Any] = vectors.detach().cpu().numpy().copy()
-    return array
+    return as_array(vectors).copy()
 
 
 CONTRACT = Contract(
@@ -156,7 +162,7 @@ CONTRACT = Contract(
         check_save_load,
         check_row_alone,
         check_deterministic,
-        check_float64_agrees,
+        check_precision,
         check_refuses,
     ),
 )
