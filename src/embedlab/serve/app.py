@@ -10,7 +10,7 @@ from importlib import import_module
 from fastapi import FastAPI
 
 from embedlab import __version__
-from embedlab.models.encoder import Encoder, load_model
+from embedlab.models import Encoder, load_model
 from embedlab.serve.collections import collections_router
 from embedlab.serve.documents import documents_router, resume
 from embedlab.serve.embeddings import embeddings_router

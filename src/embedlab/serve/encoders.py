@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from embedlab.models.encoder import Encoder, load_model
+from embedlab.models import Encoder, load_model
 from embedlab.serve.errors import ApiError
 
 
