@@ -51,7 +51,8 @@ export function toggle(field, value) {
 }
 
 export function draw(state) {
-  $("facets").replaceChildren(...facets.filter((facet) => facet.values.length).map((facet) => h("fieldset", { class: "facet" },
+  const useful = facets.filter((facet) => facet.values.length > 1 || state.f.some((choice) => split(choice)[0] === facet.field));
+  $("facets").replaceChildren(...useful.map((facet) => h("fieldset", { class: "facet" },
     h("legend", {}, facet.field),
     h("div", { class: "choices" }, facet.values.map((one) => h("label", {},
       h("input", { type: "checkbox", checked: state.f.includes(`${facet.field}:${one.value}`), dataset: { choice: `${facet.field}:${one.value}` }, onchange: () => toggle(facet.field, one.value) }),
