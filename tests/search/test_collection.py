@@ -597,3 +597,23 @@ def test_compaction_keeps_everything_and_readers_notice(encoder: HashingEncoder)
     for n in range(8):
         assert collection.search(f"unique{n}", mode="dense")[0].source == f"d{n}"
         assert collection.search(f"unique{n}", mode="lexical")[0].source == f"d{n}"
+
+
+def test_what_is_held_in_memory_follows_every_change(encoder: HashingEncoder) -> None:
+    """Vectors and texts kept from one version to the next stay those of a collection opened anew."""
+    collection = Collection.create("c", model=encoder)
+    chance = np.random.default_rng(5)
+    for lap in range(12):
+        names = chance.choice(40, 12, replace=False)
+        collection.add({"source": f"d{n}", "text": f"animal{n} seen on lap{lap} by day{n % 5}"} for n in names)
+        if lap % 3 == 2:
+            collection.delete([f"d{n}" for n in chance.choice(40, 5, replace=False)])
+        if lap == 7:
+            collection._tables().compact()
+        for n in chance.choice(40, 6):  # enough searches for the texts to be held
+            query = f"animal{n} day{n % 5} lap{lap}"
+            anew = Collection.open("c", model=encoder)
+            for mode in ("hybrid", "dense"):
+                got, expected = (c.search(query, mode=mode) for c in (collection, anew))  # type: ignore[arg-type]
+                assert {(h.id, h.text) for h in got[:3]} == {(h.id, h.text) for h in expected[:3]}
+                np.testing.assert_allclose([h.score for h in got], [h.score for h in expected], atol=1e-5)

@@ -11,9 +11,10 @@ import numpy as np
 
 from embedlab._core.errors import InputError
 from embedlab.search.filters import normalise_filter
+from embedlab.search.matrix import Floats, RowIds
 from embedlab.search.ranking import MAX_QUERY_CHARS, Terms, fuse, ranks
 from embedlab.search.records import Hit, Mode
-from embedlab.search.snapshot import Floats, Found, RowIds, Snapshot
+from embedlab.search.snapshot import Found, Snapshot
 from embedlab.search.store import CONTENT, from_json, vectors_of
 
 if TYPE_CHECKING:

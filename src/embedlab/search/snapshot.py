@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedlab.search.filters import filter_errors
+from embedlab.search.matrix import Floats, Matrix, RowIds
 from embedlab.search.store import CONTENT, SHOWN, Store, lance_errors, vectors_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RowIds = NDArray[np.uint64]
-Floats = NDArray[np.float32]
 _FILTERS_KEPT = 32
-_TAKES_BEFORE_HOLDING = 8  # one search from the command line must not read all texts; a service soon saves by it
+_TAKES_BEFORE_HOLDING = 8  # a single search must not read all texts, but a service soon saves by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +28,6 @@ class Found:
 
     rows: RowIds
     scores: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """All vectors in memory: row numbers in ascending order (N,), vectors (N, D), which of them are not zero (N,)."""
-
-    rows: RowIds
-    vectors: Floats
-    usable: NDArray[np.bool_] | None  # None: all of them are
 
 
 class Snapshot:
@@ -56,7 +45,8 @@ class Snapshot:
         self._filters: OrderedDict[str, RowIds] = OrderedDict()
         self._guard = threading.Lock()
         self._takes = 0
-        self._held: tuple[RowIds, pa.Table] | None = None
+        # a row never changes, so what was held of an earlier version still holds
+        self._held: tuple[RowIds, pa.Table] | None = before._held if before is not None else None
         with lance_errors("reading", store.address):
             count: int = self._table.count_rows()
             self._spare_bytes = store.settings.cache_bytes - count * store.dim * 4
@@ -96,10 +86,7 @@ class Snapshot:
             return self._dense_on_disk(vector, where, depth)
         # vecdot, not @: a threaded matrix product waits for processors that the full-text search keeps busy
         scores: Floats = np.vecdot(self.matrix.vectors, vector)  # (N, D), (D,) -> (N,)
-        allowed = self.matrix.usable
-        if where:
-            matching = np.isin(self.matrix.rows, self._matching(where), assume_unique=True)
-            allowed = matching if allowed is None else allowed & matching
+        allowed = self.matrix.among(self._matching(where)) if where else self.matrix.usable
         if allowed is not None:
             scores[~allowed] = -np.inf
         depth = min(depth, len(scores) if allowed is None else int(allowed.sum()))
@@ -114,9 +101,8 @@ class Snapshot:
         if not len(rows):
             return np.empty(0, np.float32)
         if self.matrix is not None:
-            known: Floats = np.vecdot(self.matrix.vectors[np.searchsorted(self.matrix.rows, rows)], vector)
-            return known
-        return vectors_of(self.take(rows, ["vector"])["vector"], self._store.dim) @ vector
+            return self.matrix.of_rows(rows) @ vector
+        return self._read(rows) @ vector
 
     def take(self, rows: RowIds, columns: Sequence[str]) -> pa.Table:
         """Return columns of some rows, in their order."""
@@ -127,23 +113,26 @@ class Snapshot:
 
     def shown(self, rows: RowIds) -> pa.Table:
         """Return what some passages are shown with, in their order, from memory if that has become worth it."""
+        held = self._held
+        if held is not None:
+            numbers, table = held
+            at = np.minimum(np.searchsorted(numbers, rows), len(numbers) - 1)
+            if np.array_equal(numbers[at], rows):
+                return table.take(at)
         self._takes += 1
-        if self._held is None and self._takes > _TAKES_BEFORE_HOLDING and self.matrix is not None:
+        if self._takes > _TAKES_BEFORE_HOLDING and self.matrix is not None:
             with self._guard:
-                if self._held is None:
+                if self._takes > _TAKES_BEFORE_HOLDING:
                     self._hold()
-        if self._held is None:
-            return self.take(rows, SHOWN)
-        numbers, table = self._held
-        return table.take(np.searchsorted(numbers, rows))
+        return self.take(rows, SHOWN)
 
     def _hold(self) -> None:
+        self._takes = 0
         with lance_errors("reading", self._store.address):
             # files hold text compressed, hence twice; what they hold of vectors is counted already
             stats: Any = self._table.stats()  # a dict in some versions, whatever its annotation says
             bytes_on_disk = stats["total_bytes"] if isinstance(stats, dict) else stats.total_bytes
-            if 2 * bytes_on_disk - self.count * self._store.dim * 4 > self._spare_bytes:
-                self._takes = -(1 << 62)  # too large to hold: never try again on this version
+            if not self.count or 2 * bytes_on_disk - self.count * self._store.dim * 4 > self._spare_bytes:
                 return
             table = self._table.search().select(list(SHOWN)).with_row_id(True).limit(None).to_arrow().sort_by("_rowid")
         # one chunk per column: taking rows from many small ones is slow
@@ -174,24 +163,16 @@ class Snapshot:
         return Found(rows[scores != 0.0], scores[scores != 0.0])
 
     def _load(self, before: Matrix | None) -> Matrix:
-        """Read the vectors; a row keeps its number until compaction, so only numbers not seen yet are read."""
-        dim = self._store.dim
-        if before is None:
-            table = self._table.search().select(["vector"]).with_row_id(True).limit(None).to_arrow()
-            rows, vectors = _numbers(table["_rowid"]), vectors_of(table["vector"], dim)
-        else:
-            rows = _numbers(self._table.search().select(["ordinal"]).with_row_id(True).limit(None).to_arrow()["_rowid"])
-            old = np.isin(rows, before.rows, assume_unique=True)
-            vectors = np.empty((len(rows), dim), np.float32)
-            vectors[old] = before.vectors[np.searchsorted(before.rows, rows[old])]
-            fresh = rows[~old]
-            if len(fresh):
-                vectors[~old] = vectors_of(self.take(fresh, ["vector"])["vector"], dim)
-        order = np.argsort(rows)
-        if not np.array_equal(order, np.arange(len(rows))):
-            rows, vectors = rows[order], vectors[order]
-        usable = np.einsum("nd,nd->n", vectors, vectors) > 0.0
-        return Matrix(rows, vectors, None if usable.all() else usable)
+        if before is not None:
+            present = self._table.search().select(["ordinal"]).with_row_id(True).limit(None).to_arrow()
+            after = before.follow(_numbers(present["_rowid"]), self._read)
+            if after is not None:
+                return after
+        table = self._table.search().select(["vector"]).with_row_id(True).limit(None).to_arrow()
+        return Matrix.of(_numbers(table["_rowid"]), vectors_of(table["vector"], self._store.dim))
+
+    def _read(self, rows: RowIds) -> Floats:
+        return vectors_of(self.take(rows, ["vector"])["vector"], self._store.dim)
 
 
 @contextmanager
