@@ -61,16 +61,20 @@ def papers(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column("#", justify="right")
-    table.add_column("paper", ratio=1, overflow="fold")
-    table.add_column("room", no_wrap=True)
-    table.add_column("method", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+    # in a pipe nothing is cut off; on a terminal only titles are
+    table = Table(box=None, padding=(0, 1), header_style="bold", width=None if out.is_terminal else 160)
+    table.add_column("#", justify="right", no_wrap=True, min_width=2)
+    for column, texts in {
+        "state": {state for _, states in rows for state in states.values()},
+        "method": {name for _, states in rows for name in states},
+        "room": {paper.room for paper, _ in rows},
+    }.items():
+        table.add_column(column, no_wrap=True, min_width=max(map(len, texts)))
+    table.add_column("paper", no_wrap=True, overflow="ellipsis")
     for paper, states in rows:
         shown = Text("\n").join(Text(state, style=_COLOURS[state]) for state in states.values())
-        table.add_row(f"{paper.card:02}", paper.title, paper.room, "\n".join(states), shown)
-    out.print(table, soft_wrap=False)
+        table.add_row(f"{paper.card:02}", shown, "\n".join(states), paper.room, paper.title)
+    out.print(table, soft_wrap=False, crop=False)
 
 
 def show(method: MethodName, as_json: AsJson = False) -> None:
