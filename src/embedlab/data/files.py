@@ -75,8 +75,10 @@ def find_files(
         The files, each once, sorted by name within their folders.
 
     Raises:
-        InputError: a path does not exist, or is neither a file nor a folder.
+        InputError: a path does not exist or is neither a file nor a folder, or ``exclude`` is a single string.
     """
+    if isinstance(exclude, str):
+        raise InputError(f"exclude={exclude!r}: must be a sequence of patterns, such as [{exclude!r}]")
     roots = [Path(os.path.abspath(path)) for path in ([paths] if isinstance(paths, str | Path) else paths)]  # noqa: PTH100 - resolve() would follow a link's name away
     for given in roots:
         if not given.exists():

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedlab._core.errors import CollectionError, InputError
+from embedlab._core.errors import CollectionError
 from embedlab._core.files import atomic_folder
 from embedlab.search import contents
-from embedlab.search.indexing import sync, take_in
+from embedlab.search.indexing import places_of, sync, take_in
 from embedlab.search.intake import patient_interrupt
 from embedlab.search.places import Description, Place, place, timestamp
 from embedlab.search.ranking import Terms
@@ -204,15 +204,7 @@ class Collection:
             CollectionError: another process is writing, the model does not fit, or the disk is full.
             KeyboardInterrupt: Ctrl-C; what was embedded is committed.
         """
-        if isinstance(exclude, str):
-            raise InputError(f"exclude={exclude!r}: must be a sequence of patterns, such as [{exclude!r}]")
-        given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        if not given:
-            raise InputError("paths is empty: give at least one folder or file")
-        places = [Path(os.path.abspath(path)) for path in given]  # noqa: PTH100 - resolve() would follow links
-        for found in places:
-            if not found.exists():
-                raise InputError(f"paths: {str(found)!r} does not exist: give folders or files that do")
+        places = places_of(paths)
         encoder = self._model()
         with self._place.writing(), patient_interrupt() as stop:
             return sync(

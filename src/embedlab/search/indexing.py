@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embedlab._core.errors import InputError
 from embedlab.search.intake import Intake, Piece, Stop, as_document, split
 from embedlab.search.reading import FileEnd, Reading, Task
 from embedlab.search.records import AddReport, Failure, IndexReport, OnProgress, Progress
@@ -184,6 +185,18 @@ def take_in(
     news.tell("done", intake, always=True)
     tally = intake.tally
     return AddReport(tally.added, tally.changed, tally.unchanged, tally.passages, tuple(tally.failed), news.seconds)
+
+
+def places_of(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Return the absolute paths of folders and files that shall be indexed, or say which one is not there."""
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not given:
+        raise InputError("paths is empty: give at least one folder or file")
+    places = [Path(os.path.abspath(path)) for path in given]  # noqa: PTH100 - resolve() would follow links
+    for found in places:
+        if not found.exists():
+            raise InputError(f"paths: {str(found)!r} does not exist: give folders or files that do")
+    return places
 
 
 def _tasks(paths: Sequence[Path], exclude: Sequence[str], roots: set[str]) -> list[Task]:
