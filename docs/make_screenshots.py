@@ -63,10 +63,10 @@ def served(url: str | None) -> Iterator[str]:
         index = ["index", str(stdlib_folder()), "--into", NAME, *left_out]
         subprocess.run([*command, *index], env=environment, check=True)
         with subprocess.Popen(
-            [*command, "serve", "--no-open", "--port", "0"], env=environment, stderr=subprocess.PIPE, text=True
+            [*command, "serve", "--no-open", "--port", "0"], env=environment, stdout=subprocess.PIPE, text=True
         ) as server:
             try:
-                line = server.stderr.readline() if server.stderr else ""
+                line = server.stdout.readline() if server.stdout else ""
                 found = re.search(r"http://\S+?/", line)
                 if not found:
                     raise RuntimeError(f"the server did not say where it is: {line!r}")

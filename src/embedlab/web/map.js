@@ -5,7 +5,7 @@ import { report } from "./notice.js";
 import { get } from "./state.js";
 
 const COLOURS = 8; // further groups share one
-const LIMIT = 4000;
+const LIMIT = 3000;
 const NEAR = 14; // px within which a point counts as pointed at
 
 const canvas = $("canvas");
