@@ -62,7 +62,7 @@ def papers(
     from rich.text import Text
 
     # in a pipe nothing is cut off; on a terminal only titles are
-    table = Table(box=None, padding=(0, 1), header_style="bold", width=None if out.is_terminal else 160)
+    table = Table(box=None, padding=(0, 1), header_style="bold", expand=True, width=None if out.is_terminal else 160)
     table.add_column("#", justify="right", no_wrap=True, min_width=2)
     for column, texts in {
         "state": {state for _, states in rows for state in states.values()},
@@ -70,7 +70,7 @@ def papers(
         "room": {paper.room for paper, _ in rows},
     }.items():
         table.add_column(column, no_wrap=True, min_width=max(map(len, texts)))
-    table.add_column("paper", no_wrap=True, overflow="ellipsis")
+    table.add_column("paper", no_wrap=True, overflow="ellipsis", ratio=1)
     for paper, states in rows:
         shown = Text("\n").join(Text(state, style=_COLOURS[state]) for state in states.values())
         table.add_row(f"{paper.card:02}", shown, "\n".join(states), paper.room, paper.title)
