@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
 _DEPTH = 100  # candidates of each list; more of them change no top ten (measured on the development sets)
 _MODES = ("hybrid", "dense", "lexical")
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -61,7 +57,7 @@ def find(
     condition = normalise_filter(where, snapshot.columns) if where is not None else None
     depth = max(_DEPTH, (8 if per_document else 2) * top_k)
     if mode == "lexical":
-        found = snapshot.lexical(terms.text, condition, depth)
+        found = snapshot.lexical(terms.text, condition, depth)()
         ranked = Ranked(found.rows, found.scores, {"bm25": found.scores, "lexical_rank": _counted(found)})
     else:
         if encoder is None:
@@ -85,14 +81,12 @@ def _with_vectors(
     weight: float,
     depth: int,
 ) -> Ranked:
-    words = _Beside(lambda: snapshot.lexical(terms.text, where, depth)) if mode == "hybrid" else None
-    try:
-        vector = np.asarray(encoder.encode_query([query])[0], np.float32)  # (D,)
-        dense = snapshot.dense(vector, where, depth)
-    finally:
-        lexical = words.result() if words is not None else None
-    if lexical is None:
+    words = snapshot.lexical(terms.text, where, depth) if mode == "hybrid" else None  # goes on while we embed
+    vector = np.asarray(encoder.encode_query([query])[0], np.float32)  # (D,)
+    dense = snapshot.dense(vector, where, depth)
+    if words is None:
         return Ranked(dense.rows, dense.scores, {"cosine": dense.scores, "dense_rank": _counted(dense)})
+    lexical = words()
     rows = np.union1d(lexical.rows, dense.rows)  # ascending
     bm25, cosine = np.zeros(len(rows), np.float32), np.empty(len(rows), np.float32)
     in_words, in_dense = np.searchsorted(rows, lexical.rows), np.searchsorted(rows, dense.rows)
@@ -185,26 +179,3 @@ def _check(query: str, top_k: int, mode: str, weight: float) -> None:
         raise InputError(f"mode={mode!r}: must be one of {', '.join(_MODES)}")
     if not 0.0 <= weight <= 1.0:
         raise InputError(f"weight={weight!r}: must lie in [0, 1] (share of the dense part)")
-
-
-class _Beside(Generic[T]):
-    """Runs a function in a thread of its own; a pool would not survive a fork, and a thread costs 50 µs."""
-
-    def __init__(self, function: Callable[[], T]) -> None:
-        self._function = function
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="embedlab-lexical", daemon=True)
-        self._thread.start()
-
-    def result(self) -> T:
-        """Wait for the result, or raise what the function raised."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-    def _run(self) -> None:
-        try:
-            self._result = self._function()
-        except BaseException as error:  # noqa: BLE001 - raised again where the result is awaited
-            self._error = error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from embedlab.search.filters import filter_errors
 from embedlab.search.matrix import Floats, Matrix, RowIds
-from embedlab.search.store import CONTENT, SHOWN, Store, lance_errors, vectors_of
+from embedlab.search.store import CONTENT, SHOWN, Store, lance_errors, soon, vectors_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,19 +41,18 @@ class Snapshot:
     def __init__(self, store: Store, before: Snapshot | None = None) -> None:
         self._store = store
         self._table = store.pinned()
-        self.version: int = self._table.version
         self._filters: OrderedDict[str, RowIds] = OrderedDict()
         self._guard = threading.Lock()
         self._takes = 0
         # a row never changes, so what was held of an earlier version still holds
         self._held: tuple[RowIds, pa.Table] | None = before._held if before is not None else None
         with lance_errors("reading", store.address):
-            count: int = self._table.count_rows()
+            self.version: int = soon(self._table.version()).result()
+            count: int = soon(self._table.count_rows()).result()
             self._spare_bytes = store.settings.cache_bytes - count * store.dim * 4
             fits = self._spare_bytes >= 0
             self.matrix: Matrix | None = self._load(before.matrix if before is not None else None) if fits else None
             self.count = count
-            self.text_indexed = any(CONTENT in index.columns for index in self._table.list_indices())
 
     def is_latest(self) -> bool:
         """Tell whether no later version has been committed."""
@@ -64,19 +63,24 @@ class Snapshot:
         """Return the columns that filters may use, with their types."""
         return self._store.columns()
 
-    def lexical(self, text: str, where: str | None, depth: int) -> Found:
-        """Return the rows with the largest BM25 for a query's words."""
+    def lexical(self, text: str, where: str | None, depth: int) -> Callable[[], Found]:
+        """Begin to look for the rows with the largest BM25 for a query's words; call the result to have them."""
         from lancedb.query import MatchQuery
 
         if not text or not self.count:
-            return _nothing()
+            return _nothing
         with _reading(self._store, where):
-            query = self._table.search(MatchQuery(text, CONTENT), query_type="fts")  # type: ignore[call-arg]
-            if where:
-                query = query.where(where, prefilter=True)
+            query = self._table.query().nearest_to_text(MatchQuery(text, CONTENT))  # type: ignore[call-arg]
             # asking for no column but the score spares a pass over the data files
-            table = query.select(["_score"]).with_row_id(True).limit(depth).to_arrow()
-        return Found(_numbers(table["_rowid"]), table["_score"].to_numpy().astype(np.float32))
+            query = query.select(["_score"]).with_row_id().limit(depth)
+            future = soon((query.where(where) if where else query).to_arrow())
+
+        def collect() -> Found:
+            with _reading(self._store, where):
+                table = future.result()
+            return Found(_numbers(table["_rowid"]), table["_score"].to_numpy().astype(np.float32))
+
+        return collect
 
     def dense(self, vector: Floats, where: str | None, depth: int) -> Found:
         """Return the rows nearest by cosine; rows whose vector is zero are near to nothing."""
@@ -107,7 +111,8 @@ class Snapshot:
     def take(self, rows: RowIds, columns: Sequence[str]) -> pa.Table:
         """Return columns of some rows, in their order."""
         with lance_errors("reading", self._store.address):
-            table = self._table.take_row_ids([int(row) for row in rows]).with_row_id().select(list(columns)).to_arrow()
+            query = self._table.take_row_ids([int(row) for row in rows]).with_row_id().select(list(columns))
+            table = soon(query.to_arrow()).result()
         where = {row: index for index, row in enumerate(table["_rowid"].to_pylist())}
         return table.take([where[int(row)] for row in rows])
 
@@ -130,18 +135,19 @@ class Snapshot:
         self._takes = 0
         with lance_errors("reading", self._store.address):
             # files hold text compressed, hence twice; what they hold of vectors is counted already
-            stats: Any = self._table.stats()  # a dict in some versions, whatever its annotation says
+            stats: Any = soon(self._table.stats()).result()  # a dict in some versions, whatever its annotation says
             bytes_on_disk = stats["total_bytes"] if isinstance(stats, dict) else stats.total_bytes
             if not self.count or 2 * bytes_on_disk - self.count * self._store.dim * 4 > self._spare_bytes:
                 return
-            table = self._table.search().select(list(SHOWN)).with_row_id(True).limit(None).to_arrow().sort_by("_rowid")
+            table = self._all(SHOWN).sort_by("_rowid")
         # one chunk per column: taking rows from many small ones is slow
         self._held = _numbers(table["_rowid"]), table.combine_chunks()
 
     def find(self, where: str, columns: Sequence[str]) -> pa.Table:
         """Return columns, and ``_rowid``, of the rows a condition holds for."""
         with _reading(self._store, where):
-            return self._table.search().where(where).select(list(columns)).with_row_id(True).limit(None).to_arrow()
+            query = self._table.query().where(where).select(list(columns)).with_row_id()
+            return soon(query.to_arrow()).result()
 
     def _matching(self, where: str) -> RowIds:
         rows = self._filters.get(where)
@@ -156,20 +162,22 @@ class Snapshot:
         kind = np.float16 if self._store.settings.vector_type == "float16" else np.float32
         condition = f"{CONTENT} != ''" + (f" AND ({where})" if where else "")
         with _reading(self._store, where):
-            query = self._table.search(vector.astype(kind), vector_column_name="vector").distance_type("dot")
-            query = query.where(condition, prefilter=True).select(["_distance"]).with_row_id(True)
-            table = query.limit(depth).to_arrow()
+            query = self._table.query().nearest_to(vector.astype(kind)).column("vector").distance_type("dot")
+            query = query.where(condition).select(["_distance"]).with_row_id().limit(depth)
+            table = soon(query.to_arrow()).result()
         rows, scores = _numbers(table["_rowid"]), 1.0 - table["_distance"].to_numpy().astype(np.float32)
         return Found(rows[scores != 0.0], scores[scores != 0.0])
 
     def _load(self, before: Matrix | None) -> Matrix:
         if before is not None:
-            present = self._table.search().select(["ordinal"]).with_row_id(True).limit(None).to_arrow()
-            after = before.follow(_numbers(present["_rowid"]), self._read)
+            after = before.follow(_numbers(self._all(["ordinal"])["_rowid"]), self._read)
             if after is not None:
                 return after
-        table = self._table.search().select(["vector"]).with_row_id(True).limit(None).to_arrow()
+        table = self._all(["vector"])
         return Matrix.of(_numbers(table["_rowid"]), vectors_of(table["vector"], self._store.dim))
+
+    def _all(self, columns: Sequence[str]) -> pa.Table:
+        return soon(self._table.query().select(list(columns)).with_row_id().to_arrow()).result()
 
     def _read(self, rows: RowIds) -> Floats:
         return vectors_of(self.take(rows, ["vector"])["vector"], self._store.dim)
