@@ -617,3 +617,11 @@ def test_what_is_held_in_memory_follows_every_change(encoder: HashingEncoder) ->
                 got, expected = (c.search(query, mode=mode) for c in (collection, anew))  # type: ignore[arg-type]
                 assert {(h.id, h.text) for h in got[:3]} == {(h.id, h.text) for h in expected[:3]}
                 np.testing.assert_allclose([h.score for h in got], [h.score for h in expected], atol=1e-5)
+
+
+def test_many_small_additions_do_not_crumble_the_table(encoder: HashingEncoder) -> None:
+    collection = Collection.create("c", model=encoder)
+    for n in range(40):
+        collection.add([{"source": f"d{n}", "text": f"unique{n} words"}])
+    assert collection._tables().stats("fragment_stats", "num_fragments") <= 33
+    assert len(collection.search("words", mode="lexical", top_k=50)) == 40

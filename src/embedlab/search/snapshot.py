@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -135,8 +135,7 @@ class Snapshot:
         self._takes = 0
         with lance_errors("reading", self._store.address):
             # files hold text compressed, hence twice; what they hold of vectors is counted already
-            stats: Any = soon(self._table.stats()).result()  # a dict in some versions, whatever its annotation says
-            bytes_on_disk = stats["total_bytes"] if isinstance(stats, dict) else stats.total_bytes
+            bytes_on_disk = self._store.stats("total_bytes")
             if not self.count or 2 * bytes_on_disk - self.count * self._store.dim * 4 > self._spare_bytes:
                 return
             table = self._all(SHOWN).sort_by("_rowid")

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from embedlab._core.errors import CollectionError, EmbedlabError
 from embedlab.search.filters import filter_errors
+from embedlab.search.places import is_uri
 from embedlab.search.records import Scalar, Settings
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _HIDDEN = ("vector", "doc", "prefix", "metadata", "content_hash", "doc_passages"
 _MAX_METADATA_COLUMNS = 64
 _OLD_VERSIONS_KEPT = timedelta(minutes=30)  # a reader holds a version for the length of one call
 _DELETE_CHUNK = 2000
+_MOST_CRUMBS, _CRUMB_ROWS = 32, 1024
 
 
 def document_key(root: str, source: str) -> str:
@@ -273,8 +275,20 @@ class Store:
                     remove_stop_words=chosen.remove_stop_words,
                 )
                 self.passages.create_index(CONTENT, config=config, replace=True)
-            elif self.unindexed_rows() > max(256, rows // 50):
+            elif self.unindexed_rows() > max(256, rows // 50) or self._in_crumbs(rows):
                 self.compact()
+
+    def _in_crumbs(self, rows: int) -> bool:
+        """Tell whether the rows lie in many files of a few rows each, as after many small additions."""
+        fragments = self.stats("fragment_stats", "num_fragments")
+        return fragments > _MOST_CRUMBS and rows < fragments * _CRUMB_ROWS
+
+    def stats(self, *path: str) -> int:
+        """Return one of the table's statistics; they come as a dict in some versions, whatever the annotation says."""
+        found: Any = self.passages.stats()
+        for name in path:
+            found = found[name] if isinstance(found, dict) else getattr(found, name)
+        return int(found)
 
     def unindexed_rows(self) -> int:
         """Return how many rows the full-text index does not cover yet; searches scan those."""
@@ -287,9 +301,10 @@ class Store:
     def compact(self) -> None:
         """Merge small files, bring indices up to date and drop versions no reader can still be using."""
         with lance_errors("compacting", self.address):
-            # unverified files are leftovers of writers that died: the lock says that no writer is alive
+            # unverified files are leftovers of writers that died; where the lock holds, no writer is alive
+            alone = not is_uri(self.address)
             for table in (self.passages, self.files):
-                table.optimize(cleanup_older_than=_OLD_VERSIONS_KEPT, delete_unverified=True)
+                table.optimize(cleanup_older_than=_OLD_VERSIONS_KEPT, delete_unverified=alone)
 
 
 def metadata_columns(
