@@ -96,7 +96,7 @@ class Snapshot:
         depth = min(depth, len(scores) if allowed is None else int(allowed.sum()))
         if depth == 0:
             return _nothing()
-        top = np.argpartition(-scores, depth - 1)[:depth]
+        top = np.sort(np.argpartition(scores, len(scores) - depth)[-depth:])  # sorted: ties keep the order of the rows
         top = top[np.argsort(-scores[top], kind="stable")]
         return Found(self.matrix.rows[top], scores[top])
 
