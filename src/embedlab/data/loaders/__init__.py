@@ -1,0 +1,33 @@
+"""Data sets for measuring, from the ``EMBEDLAB_DATA`` folder or any folder in BEIR's form; nothing is fetched."""
+
+from embedlab.data.datasets import LabelData, Package, PairData, RetrievalData, Text
+from embedlab.data.loaders.labels import load_banking77
+from embedlab.data.loaders.opening import csv_rows, data_file, open_text
+from embedlab.data.loaders.packages import STDLIB_EXCLUDE, load_debian_packages, stdlib_folder
+from embedlab.data.loaders.pairs import load_sick, load_stsb
+from embedlab.data.loaders.retrieval import load_beir, load_cacm, load_cranfield, load_scifact
+from embedlab.data.loaders.treebank import Tree, load_ewt, read_conllu
+
+__all__ = [
+    "STDLIB_EXCLUDE",
+    "LabelData",
+    "Package",
+    "PairData",
+    "RetrievalData",
+    "Text",
+    "Tree",
+    "csv_rows",
+    "data_file",
+    "load_banking77",
+    "load_beir",
+    "load_cacm",
+    "load_cranfield",
+    "load_debian_packages",
+    "load_ewt",
+    "load_scifact",
+    "load_sick",
+    "load_stsb",
+    "open_text",
+    "read_conllu",
+    "stdlib_folder",
+]
