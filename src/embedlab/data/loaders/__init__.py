@@ -1,6 +1,7 @@
 """Data sets for measuring, from the ``EMBEDLAB_DATA`` folder or any folder in BEIR's form; nothing is fetched."""
 
 from embedlab.data.datasets import LabelData, Package, PairData, RetrievalData, Text
+from embedlab.data.loaders.finance import ReportTable, load_phrasebank, load_tatqa, load_tatqa_tables
 from embedlab.data.loaders.labels import load_banking77
 from embedlab.data.loaders.opening import csv_rows, data_file, open_text
 from embedlab.data.loaders.packages import STDLIB_EXCLUDE, load_debian_packages, stdlib_folder
@@ -13,6 +14,7 @@ __all__ = [
     "LabelData",
     "Package",
     "PairData",
+    "ReportTable",
     "RetrievalData",
     "Text",
     "Tree",
@@ -24,9 +26,12 @@ __all__ = [
     "load_cranfield",
     "load_debian_packages",
     "load_ewt",
+    "load_phrasebank",
     "load_scifact",
     "load_sick",
     "load_stsb",
+    "load_tatqa",
+    "load_tatqa_tables",
     "open_text",
     "read_conllu",
     "stdlib_folder",
