@@ -7,6 +7,14 @@ from embedlab.data.loaders.opening import csv_rows, data_file, open_text
 from embedlab.data.loaders.packages import STDLIB_EXCLUDE, load_debian_packages, stdlib_folder
 from embedlab.data.loaders.pairs import load_sick, load_stsb
 from embedlab.data.loaders.retrieval import load_beir, load_cacm, load_cranfield, load_scifact
+from embedlab.data.loaders.tables import (
+    Schema,
+    load_chinook,
+    load_openflights,
+    load_sp500,
+    load_spider_schemas,
+    load_wikitablequestions,
+)
 from embedlab.data.loaders.treebank import Tree, load_ewt, read_conllu
 
 __all__ = [
@@ -16,6 +24,7 @@ __all__ = [
     "PairData",
     "ReportTable",
     "RetrievalData",
+    "Schema",
     "Text",
     "Tree",
     "csv_rows",
@@ -23,15 +32,20 @@ __all__ = [
     "load_banking77",
     "load_beir",
     "load_cacm",
+    "load_chinook",
     "load_cranfield",
     "load_debian_packages",
     "load_ewt",
+    "load_openflights",
     "load_phrasebank",
     "load_scifact",
     "load_sick",
+    "load_sp500",
+    "load_spider_schemas",
     "load_stsb",
     "load_tatqa",
     "load_tatqa_tables",
+    "load_wikitablequestions",
     "open_text",
     "read_conllu",
     "stdlib_folder",
