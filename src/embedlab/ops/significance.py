@@ -1,0 +1,393 @@
+"""How sure is a number, and is one model better than another on the same items? Bootstrap, randomisation, Holm.
+
+Every resample is a row of weights: how often each item was drawn. A statistic is a function of values and weights, so
+that means are one matrix product, and ranks need one sort for all resamples. Work goes in chunks of rows; memory does
+not grow with the number of resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embedlab._core.errors import InputError, unknown_name
+from embedlab.ops.weighted import Statistic, mean, midranks
+
+Test: TypeAlias = Literal["randomisation", "wilcoxon", "repeats"]
+Floats: TypeAlias = NDArray[np.float64]
+
+_CHUNK_VALUES = 250_000  # weights held at once: 2 MB, which stays in the processor's cache
+_EXACT_UNITS = 12  # 4096 assignments are all looked at; beyond, they are drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with the values that the data do not speak against.
+
+    Attributes:
+        estimate: The statistic on the data as they are.
+        low: Lower end; minus infinity where the data tell nothing (a single item).
+        high: Upper end.
+        confidence: How often such intervals hold the true value, in (0, 1).
+    """
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """Two models on the same items.
+
+    Attributes:
+        difference: The first model's statistic less the second's, with its interval.
+        pvalue: Chance of a difference at least as large, either way, if the models were interchangeable.
+        test: ``"randomisation"``, ``"wilcoxon"`` or ``"repeats"``.
+        n: Units that were compared: items, clusters of items or repeats.
+        distinguishable: Whether the p-value is at most 1 - confidence. Nothing is corrected for other tests here.
+        exact: Whether every assignment was looked at, not a random sample of them.
+    """
+
+    difference: Interval
+    pvalue: float
+    test: str
+    n: int
+    distinguishable: bool
+    exact: bool = False
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    *,
+    statistic: Statistic | None = None,
+    groups: ArrayLike | None = None,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Estimate a statistic with its bootstrap interval: items, or whole clusters of items, are drawn anew.
+
+    The interval is the percentile interval, widened so that it is right for the mean of few items as well: the level
+    a / 2 becomes Phi(t sqrt(n / (n - 1))) with t the a / 2 quantile of Student's distribution on n - 1 degrees.
+
+    Args:
+        values: One number per item.
+        statistic: Function of values and weights; the mean by default. See ``embedlab.ops.weighted``.
+        groups: Cluster of each item, when items of one cluster are not independent (queries about one document).
+        confidence: Level of the interval, in (0, 1).
+        num_resamples: Number of resamples, at least 100.
+        seed: Decides the resamples.
+
+    Shape:
+        values (N,), groups (N,) -> Interval
+
+    Returns:
+        Estimate and interval, in the statistic's unit.
+
+    Raises:
+        InputError: values are empty or not finite, or an option has a value that is not allowed.
+
+    Example:
+        >>> interval = bootstrap_interval([0.2, 0.5, 0.4, 0.9, 0.6, 0.7])
+        >>> round(interval.estimate, 2), round(interval.low, 2), round(interval.high, 2)
+        (0.55, 0.31, 0.8)
+
+    References:
+        Hesterberg (2015), What teachers should know about the bootstrap, arXiv:1411.5279v1, section 5.2.
+    """
+    sample, compute = _sample("values", values), statistic or mean
+    _check_options(confidence, num_resamples)
+    clusters = _clusters(groups, len(sample))
+    estimate = float(compute(sample[None], np.ones((1, len(sample))))[0])
+    drawn = [compute(sample[None], weights) for weights in _draw(clusters, num_resamples, seed)]
+    return _interval(estimate, np.concatenate(drawn), _count(clusters), confidence)
+
+
+def paired_test(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    statistic: Statistic | None = None,
+    test: Test = "randomisation",
+    groups: ArrayLike | None = None,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> PairedTest:
+    """Compare two models on the same items: paired bootstrap interval of the difference, and a test of no difference.
+
+    ``"randomisation"`` exchanges the two models' values item by item, which under no difference changes nothing, and
+    counts how often the difference is as large as the one seen; for a sum over items that is flipping signs. Statistics
+    of ranks alone (Spearman, average precision) are exchanged as ranks, so that models with other scales can be
+    compared; Spearman is a sum over items of standardised ranks, which are exchanged as they are.
+    ``"wilcoxon"`` flips the signs of ranked differences: for means of values with outliers, when differences are
+    symmetric. ``"repeats"`` is for tasks that give nothing but repeated scores, each on its own draw of the data
+    (bootstraps of a clustering, samples of training texts). Repeats share their data, so their spread counts as the
+    uncertainty of one of them, not of their mean: Student's t on deviation * sqrt(1 + 1/n).
+
+    Args:
+        a: The first model's values.
+        b: The second model's values, in the same order of items.
+        statistic: As in ``bootstrap_interval``; the mean by default, which the other two tests need.
+        test: The test.
+        groups: Cluster of each item; clusters are drawn and exchanged as a whole.
+        confidence: Level of the interval, in (0, 1); 1 - confidence is the level of the test.
+        num_resamples: Number of resamples, and of random assignments where there are too many to look at all.
+        seed: Decides both.
+
+    Shape:
+        a (N,), b (N,), groups (N,) -> PairedTest
+
+    Returns:
+        The difference with its interval, and the p-value.
+
+    Raises:
+        InputError: sizes differ, a value is not finite, or an option has a value that is not allowed.
+
+    Example:
+        >>> result = paired_test([0.9, 0.8, 0.7, 0.9, 0.8, 0.9], [0.5, 0.6, 0.6, 0.4, 0.7, 0.7])
+        >>> round(result.difference.estimate, 2), result.pvalue, result.distinguishable
+        (0.25, 0.03125, True)
+
+    References:
+        Smucker, Allan and Carterette (2007), A comparison of statistical significance tests for information retrieval
+        evaluation, doi:10.1145/1321440.1321528.
+    """
+    if test not in get_args(Test):
+        raise unknown_name("test", test, get_args(Test))
+    first, second = _sample("a", a), _sample("b", b)
+    if len(first) != len(second):
+        raise InputError(f"a and b must hold the same items, got {len(first)} and {len(second)} values")
+    _check_options(confidence, num_resamples)
+    if test != "randomisation" and not (statistic is None and groups is None):
+        raise InputError(f"test={test!r} compares means of single items: use test='randomisation' with these options")
+    if test == "repeats":
+        return _repeats(first - second, confidence)
+    clusters = _clusters(groups, len(first))
+    difference = _paired_interval(first, second, statistic, clusters, confidence, num_resamples, seed)
+    if statistic is not None and not hasattr(statistic, "contributions"):
+        pvalue, exact = _swap(first, second, statistic, clusters, num_resamples, seed)
+    else:
+        steps = first - second
+        if statistic is not None:
+            steps = statistic.contributions(first) - statistic.contributions(second)
+        elif test == "wilcoxon":
+            steps = np.sign(steps) * midranks(np.abs(steps)[None])[0]
+        pvalue, exact = _flip_signs(steps, clusters, num_resamples, seed)
+    return PairedTest(difference, pvalue, test, _count(clusters), pvalue <= 1 - confidence, exact)
+
+
+def holm(pvalues: ArrayLike) -> Floats:
+    """Adjust p-values so that the chance of any false alarm in the family stays at the level (Holm's step-down).
+
+    Args:
+        pvalues: The family's p-values, in [0, 1].
+
+    Shape:
+        pvalues (M,) -> (M,)
+
+    Returns:
+        Adjusted p-values, in the same order: below 0.05 means significant at 5 % within the whole family.
+
+    Raises:
+        InputError: a value is outside [0, 1].
+
+    Example:
+        >>> [round(float(p), 3) for p in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
+
+    References:
+        Holm (1979), A simple sequentially rejective multiple test procedure, doi:10.2307/4615733.
+    """
+    given = np.asarray(pvalues, dtype=np.float64)
+    if given.ndim != 1 or not ((given >= 0) & (given <= 1)).all():
+        raise InputError(f"pvalues must be a list of numbers in [0, 1], got {pvalues!r}")
+    order = np.argsort(given, kind="stable")
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1)))
+    return adjusted
+
+
+def resamples(
+    num_items: int, *, groups: ArrayLike | None = None, num_resamples: int = 2000, seed: int = 0
+) -> Iterator[Floats]:
+    """Yield bootstrap resamples as weights, a chunk of rows at a time.
+
+    Args:
+        num_items: Number of items, at least 1. (N)
+        groups: Cluster of each item; whole clusters are drawn.
+        num_resamples: Rows over all chunks.
+        seed: Decides the rows, whatever the chunks.
+
+    Yields:
+        How often each item was drawn, (rows, N) float64.
+
+    Raises:
+        InputError: ``num_items`` or ``groups`` does not fit.
+    """
+    if num_items < 1:
+        raise InputError(f"num_items={num_items} must be at least 1")
+    yield from _draw(_clusters(groups, num_items), num_resamples, seed)
+
+
+def _draw(clusters: NDArray[np.intp], num_resamples: int, seed: int) -> Iterator[Floats]:
+    rng, count = np.random.default_rng(seed), _count(clusters)
+    for rows in _chunks(num_resamples, len(clusters)):
+        drawn = rng.integers(0, count, size=(rows, count))
+        counts = np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(np.float64)
+        yield counts if count == len(clusters) else counts[:, clusters]  # (rows, N)
+
+
+def _paired_interval(
+    a: Floats,
+    b: Floats,
+    statistic: Statistic | None,
+    clusters: NDArray[np.intp],
+    confidence: float,
+    num_resamples: int,
+    seed: int,
+) -> Interval:
+    if statistic is None:  # a mean of differences: half the work
+        a, b, statistic = a - b, np.zeros(0), mean
+
+    def difference(weights: Floats) -> Floats:
+        whole = statistic(a[None], weights)
+        return whole - statistic(b[None], weights) if b.size else whole
+
+    estimate = float(difference(np.ones((1, len(a))))[0])
+    drawn = np.concatenate([difference(weights) for weights in _draw(clusters, num_resamples, seed)])
+    return _interval(estimate, drawn, _count(clusters), confidence)
+
+
+def _interval(estimate: float, drawn: Floats, units: int, confidence: float) -> Interval:
+    if math.isnan(estimate):
+        raise InputError("the statistic is undefined on these values: constant values, or only one label?")
+    drawn = drawn[~np.isnan(drawn)]  # resamples that lack a label or are constant say nothing
+    if units < 2 or drawn.size == 0:
+        return Interval(estimate, -math.inf, math.inf, confidence)
+    tail = NormalDist().cdf(_student_quantile((1 - confidence) / 2, units - 1) * math.sqrt(units / (units - 1)))
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return Interval(estimate, float(low), float(high), confidence)
+
+
+def _student_quantile(level: float, degrees: int) -> float:
+    """Fisher's expansion around the normal quantile: within 0.2 % from three degrees on, exact for one and two."""
+    if degrees == 1:
+        return math.tan(math.pi * (level - 0.5))
+    if degrees == 2:
+        return (2 * level - 1) / math.sqrt(2 * level * (1 - level))
+    z = NormalDist().inv_cdf(level)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return math.fsum(term / float(degrees) ** power for power, term in enumerate(terms))
+
+
+def _flip_signs(
+    steps: Floats, clusters: NDArray[np.intp], num_resamples: int, seed: int
+) -> tuple[float, bool]:  # p-value, exact
+    """Share of sign assignments whose sum is at least as far from 0 as the one seen."""
+    sums = np.bincount(clusters, weights=steps)
+    sums = sums[sums != 0]  # flipping a zero changes nothing
+    if sums.size == 0:
+        return 1.0, True
+    seen, slack = abs(sums.sum()), 1e-10 * np.abs(sums).sum()
+
+    def count(flips: Floats) -> int:
+        return int(np.sum(np.abs(sums.sum() - 2 * (flips @ sums)) >= seen - slack))
+
+    return _share(count, len(sums), num_resamples, seed, len(sums))
+
+
+def _swap(
+    a: Floats, b: Floats, statistic: Statistic, clusters: NDArray[np.intp], num_resamples: int, seed: int
+) -> tuple[float, bool]:
+    """The same for any statistic, computed anew after exchanging the models' values in random clusters."""
+    if getattr(statistic, "by_rank", False):
+        a, b = midranks(a[None])[0], midranks(b[None])[0]
+    differing, position = np.unique(clusters[a != b], return_inverse=True)
+    if differing.size == 0:
+        return 1.0, True
+    where = np.zeros(len(a), dtype=np.intp)
+    where[a != b] = position
+    ones = np.ones((1, len(a)))
+    seen = abs(float((statistic(a[None], ones) - statistic(b[None], ones))[0]))
+
+    def count(flips: Floats) -> int:
+        turned = flips[:, where] > 0  # (rows, N)
+        gaps = statistic(np.where(turned, b, a), ones) - statistic(np.where(turned, a, b), ones)
+        return int(np.sum(~(np.abs(gaps) < seen - 1e-12)))  # an undefined one counts against us
+
+    return _share(count, len(differing), num_resamples, seed, len(a))
+
+
+def _share(count: Callable[[Floats], int], units: int, num_resamples: int, seed: int, width: int) -> tuple[float, bool]:
+    if units <= _EXACT_UNITS:
+        every = (np.arange(2**units)[:, None] >> np.arange(units)) & 1
+        parts = np.array_split(every.astype(np.float64), max(1, every.shape[0] * width // _CHUNK_VALUES))
+        return float(sum(count(part) for part in parts) / len(every)), True
+    rng = np.random.default_rng([seed, 1])  # not the bootstrap's numbers again
+    extreme = 0
+    for rows in _chunks(num_resamples, width):
+        bits = np.frombuffer(rng.bytes(rows * (units // 8 + 1)), dtype=np.uint8).reshape(rows, -1)
+        extreme += count(np.unpackbits(bits, axis=1, count=units).astype(np.float64))
+    return (1 + extreme) / (1 + num_resamples), False  # what was seen is one of the possible assignments
+
+
+def _repeats(steps: Floats, confidence: float) -> PairedTest:
+    from scipy.stats import t as student
+
+    count, estimate = len(steps), float(steps.mean())
+    deviation = float(steps.std(ddof=1)) if count > 1 else 0.0
+    if deviation <= 1e-12 * max(1.0, abs(estimate)):  # repeats that do not vary say nothing about other data
+        return PairedTest(Interval(estimate, -math.inf, math.inf, confidence), 1.0, "repeats", count, False)
+    error = deviation * math.sqrt(1 + 1 / count)
+    reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
+    pvalue = float(2 * student.sf(abs(estimate) / error, count - 1))
+    interval = Interval(estimate, estimate - reach, estimate + reach, confidence)
+    return PairedTest(interval, pvalue, "repeats", count, pvalue <= 1 - confidence)
+
+
+def _chunks(total: int, width: int) -> Iterator[int]:
+    at_once = max(1, _CHUNK_VALUES // width)
+    for start in range(0, total, at_once):
+        yield min(at_once, total - start)
+
+
+def _clusters(groups: ArrayLike | None, size: int) -> NDArray[np.intp]:
+    if groups is None:
+        return np.arange(size)
+    given = np.asarray(groups)
+    if given.shape != (size,):
+        raise InputError(f"groups must name one cluster per item, {size}, got shape {given.shape}")
+    return np.unique(given, return_inverse=True)[1].astype(np.intp)
+
+
+def _count(clusters: NDArray[np.intp]) -> int:
+    return int(clusters.max()) + 1
+
+
+def _sample(name: str, values: ArrayLike) -> Floats:
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or sample.size == 0 or not np.isfinite(sample).all():
+        raise InputError(f"{name} must be a list of finite numbers that is not empty, got shape {sample.shape}")
+    return sample
+
+
+def _check_options(confidence: float, num_resamples: int) -> None:
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence={confidence!r} must be in (0, 1)")
+    if num_resamples < 100:
+        raise InputError(f"num_resamples={num_resamples} must be at least 100: fewer give no stable interval")
