@@ -1,0 +1,53 @@
+"""Training texts without people: personas ask, a language model or rules write, filters refuse.
+
+synthesizer = PersonaSynthesizer(filters=QualityFilter(evaluation_texts), llm=ChatEndpoint("https://host/v1#model"))
+report = synthesizer.run(seeds, "rows.jsonl")  # interrupted? the same call goes on
+triplets = mine_negatives([(row.query, row.positive) for row in report.rows], passages, load_model())
+"""
+
+from embedlab.text.synthesis.filters import QualityFilter
+from embedlab.text.synthesis.journal import Journal, SyntheticRow, read_rows
+from embedlab.text.synthesis.personas import CASTS, Cast, Persona, TaskKind
+from embedlab.text.synthesis.rules import RuleWriter, split_sentences
+from embedlab.text.synthesis.synthesizer import Job, PersonaSynthesizer, SynthesisReport
+from embedlab.text.synthesis.triplets import Balance, Triplet, balance, mine_negatives, read_triplets, write_triplets
+from embedlab.text.synthesis.writers import (
+    Draft,
+    DraftError,
+    PromptWriter,
+    Seed,
+    Writer,
+    judge_prompt,
+    passage_prompt,
+    query_prompt,
+)
+
+__all__ = [
+    "CASTS",
+    "Balance",
+    "Cast",
+    "Draft",
+    "DraftError",
+    "Job",
+    "Journal",
+    "Persona",
+    "PersonaSynthesizer",
+    "PromptWriter",
+    "QualityFilter",
+    "RuleWriter",
+    "Seed",
+    "SynthesisReport",
+    "SyntheticRow",
+    "TaskKind",
+    "Triplet",
+    "Writer",
+    "balance",
+    "judge_prompt",
+    "mine_negatives",
+    "passage_prompt",
+    "query_prompt",
+    "read_rows",
+    "read_triplets",
+    "split_sentences",
+    "write_triplets",
+]
