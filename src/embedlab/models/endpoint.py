@@ -64,12 +64,7 @@ class EndpointModel:
     ) -> None:
         import httpx
 
-        base, _, model = url.partition("#")
-        parts = urlsplit(base)
-        if parts.scheme not in ("http", "https") or not parts.hostname or not model:
-            raise InputError(f"name={_without_secrets(url)!r}: an endpoint is 'https://host/v1#model-name'")
-        if parts.username or parts.password:
-            raise InputError("the endpoint's URL holds a user name or password: give the key as api_key instead")
+        base, model = address(url)
         for argument, value in (
             ("timeout_s", timeout_s),
             ("total_timeout_s", total_timeout_s),
@@ -79,14 +74,14 @@ class EndpointModel:
                 raise InputError(f"{argument}={value}: must be above 0")
         self.name = url
         self.dim = 0
-        self._url = base.rstrip("/") + "/embeddings"
+        self._url = base + "/embeddings"
         self._model = model
         self._batch_size = int(batch_size)
         self._total_timeout_s = 4 * timeout_s if total_timeout_s is None else total_timeout_s
-        key = api_key or next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         # Redirects stay off: the key would follow them to another host.
-        self._client = httpx.Client(headers=headers, timeout=timeout_s, transport=transport, follow_redirects=False)
+        self._client = httpx.Client(
+            headers=key_headers(api_key), timeout=timeout_s, transport=transport, follow_redirects=False
+        )
         self.dim = self._embed(["dimension"]).shape[1]
 
     @property
@@ -138,33 +133,12 @@ class EndpointModel:
         self._client.close()
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
-        """Send one batch, again where that may help, and check what comes back."""
-        import httpx
-
-        deadline = time.monotonic() + self._total_timeout_s
+        """Send one batch and check what comes back."""
         body = {"model": self._model, "input": texts, "encoding_format": "base64"}
-        attempt = 0
-        while True:
-            attempt += 1
-            cause: httpx.TransportError | None = None
-            pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1)) * random.SystemRandom().uniform(0.5, 1)
-            try:
-                response = self._client.post(self._url, json=body)
-            except httpx.TimeoutException as error:
-                problem, cause = "did not answer in time", error
-            except httpx.TransportError as error:
-                problem, cause = f"cannot be reached ({type(error).__name__}: {error})", error
-            else:
-                if response.is_success:
-                    return self._vectors(response, len(texts))
-                if response.status_code not in _RETRIED_STATUS:
-                    raise self._failure(_status_problem(response))
-                problem = _status_problem(response)
-                pause_s = _asked_pause_s(response) or pause_s
-            if time.monotonic() + pause_s >= deadline:
-                raise self._failure(f"{problem}, {attempt} times within {self._total_timeout_s:g} s") from cause
-            _log.info("endpoint %s %s; trying again in %.1f s", self._url, problem, pause_s)
-            time.sleep(pause_s)
+        return self._vectors(
+            post(self._client, self._url, body, total_timeout_s=self._total_timeout_s, failure=self._failure),
+            len(texts),
+        )
 
     def _vectors(self, response: httpx.Response, count: int) -> NDArray[np.float32]:
         """Read and check the answer to ``count`` texts."""
@@ -188,6 +162,83 @@ class EndpointModel:
 
     def _failure(self, problem: str) -> EndpointError:
         return EndpointError(f"endpoint {self._url} (model {self._model!r}) {problem}")
+
+
+def post(
+    client: httpx.Client,
+    url: str,
+    body: dict[str, Any],
+    *,
+    total_timeout_s: float,
+    failure: Callable[[str], EndpointError],
+) -> httpx.Response:
+    """Post to an endpoint, again where that may help.
+
+    Args:
+        client: Sends the requests.
+        url: Where to.
+        body: What to send, as JSON.
+        total_timeout_s: Longest time to go on trying, in seconds.
+        failure: Makes the error of a sentence that says what happened.
+
+    Returns:
+        An answer of success.
+
+    Raises:
+        EndpointError: the endpoint refused, or did not answer in time.
+    """
+    import httpx
+
+    deadline = time.monotonic() + total_timeout_s
+    attempt = 0
+    while True:
+        attempt += 1
+        cause: httpx.TransportError | None = None
+        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1)) * random.SystemRandom().uniform(0.5, 1)
+        try:
+            response = client.post(url, json=body)
+        except httpx.TimeoutException as error:
+            problem, cause = "did not answer in time", error
+        except httpx.TransportError as error:
+            problem, cause = f"cannot be reached ({type(error).__name__}: {error})", error
+        else:
+            if response.is_success:
+                return response
+            if response.status_code not in _RETRIED_STATUS:
+                raise failure(_status_problem(response))
+            problem = _status_problem(response)
+            pause_s = _asked_pause_s(response) or pause_s
+        if time.monotonic() + pause_s >= deadline:
+            raise failure(f"{problem}, {attempt} times within {total_timeout_s:g} s") from cause
+        _log.info("endpoint %s %s; trying again in %.1f s", url, problem, pause_s)
+        time.sleep(pause_s)
+
+
+def address(name: str) -> tuple[str, str]:
+    """Take an endpoint's name apart.
+
+    Args:
+        name: ``"https://host/v1#model-name"``.
+
+    Returns:
+        Base URL without a slash at the end, and the model's name.
+
+    Raises:
+        InputError: the name has another form, or holds a password.
+    """
+    base, _, model = name.partition("#")
+    parts = urlsplit(base)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not model:
+        raise InputError(f"name={_without_secrets(name)!r}: an endpoint is 'https://host/v1#model-name'")
+    if parts.username or parts.password:
+        raise InputError("the endpoint's URL holds a user name or password: give the key as api_key instead")
+    return base.rstrip("/"), model
+
+
+def key_headers(api_key: str | None) -> dict[str, str]:
+    """Return the header that carries the key: the one given, or the one of the environment."""
+    key = api_key or next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _vector(embedding: Any) -> NDArray[np.float32]:
