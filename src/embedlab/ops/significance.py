@@ -8,7 +8,7 @@ not grow with the number of resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal, TypeAlias, get_args
@@ -161,28 +161,86 @@ def paired_test(
         Smucker, Allan and Carterette (2007), A comparison of statistical significance tests for information retrieval
         evaluation, doi:10.1145/1321440.1321528.
     """
-    if test not in get_args(Test):
-        raise unknown_name("test", test, get_args(Test))
     first, second = _sample("a", a), _sample("b", b)
     if len(first) != len(second):
         raise InputError(f"a and b must hold the same items, got {len(first)} and {len(second)} values")
+    found = paired_tests(
+        np.stack([first, second]),
+        statistic=statistic,
+        test=test,
+        groups=groups,
+        confidence=confidence,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+    return found[0, 1]
+
+
+def paired_tests(
+    values: ArrayLike,
+    *,
+    statistic: Statistic | None = None,
+    test: Test = "randomisation",
+    groups: ArrayLike | None = None,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> dict[tuple[int, int], PairedTest]:
+    """Compare every pair of several models on the same items, drawing the resamples once for all.
+
+    Args:
+        values: One row per model, at least two. (M rows)
+        statistic: As in ``paired_test``.
+        test: As in ``paired_test``.
+        groups: Cluster of each item.
+        confidence: Level of the intervals, in (0, 1).
+        num_resamples: Number of resamples and of random assignments.
+        seed: Decides both.
+
+    Shape:
+        values (M, N), groups (N,) -> M (M - 1) / 2 tests
+
+    Returns:
+        Pair of rows (first below second) -> the first less the second. Nothing is corrected for their number.
+
+    Raises:
+        InputError: there are fewer than two rows, a value is not finite, or an option is not allowed.
+    """
+    if test not in get_args(Test):
+        raise unknown_name("test", test, get_args(Test))
+    rows = np.asarray(values, dtype=np.float64)
+    if rows.ndim != 2 or len(rows) < 2 or rows.shape[1] == 0 or not np.isfinite(rows).all():
+        raise InputError(f"values must be finite, a row for each of at least two models, got shape {rows.shape}")
     _check_options(confidence, num_resamples)
     if test != "randomisation" and not (statistic is None and groups is None):
         raise InputError(f"test={test!r} compares means of single items: use test='randomisation' with these options")
+    pairs = [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows))]
     if test == "repeats":
-        return _repeats(first - second, confidence)
-    clusters = _clusters(groups, len(first))
-    difference = _paired_interval(first, second, statistic, clusters, confidence, num_resamples, seed)
+        return {(i, j): _repeats(rows[i] - rows[j], confidence) for i, j in pairs}
+    clusters, compute = _clusters(groups, rows.shape[1]), statistic or mean
+    count = _count(clusters)
+    whole = _of_each(rows, compute, np.ones((1, rows.shape[1])))[:, 0]
+    drawn = [_of_each(rows, compute, weights) for weights in _draw(clusters, num_resamples, seed)]
+    under = np.concatenate(drawn, axis=1)  # (M, R)
     if statistic is not None and not hasattr(statistic, "contributions"):
-        pvalue, exact = _swap(first, second, statistic, clusters, num_resamples, seed)
+        shares = [_swap(rows[i], rows[j], statistic, clusters, num_resamples, seed) for i, j in pairs]
     else:
-        steps = first - second
-        if statistic is not None:
-            steps = statistic.contributions(first) - statistic.contributions(second)
-        elif test == "wilcoxon":
-            steps = np.sign(steps) * midranks(np.abs(steps)[None])[0]
-        pvalue, exact = _flip_signs(steps, clusters, num_resamples, seed)
-    return PairedTest(difference, pvalue, test, _count(clusters), pvalue <= 1 - confidence, exact)
+        parts = rows if statistic is None else np.stack([statistic.contributions(row) for row in rows])
+        steps = np.stack([parts[i] - parts[j] for i, j in pairs])  # (pairs, N)
+        if test == "wilcoxon":
+            steps = np.sign(steps) * midranks(np.abs(steps))
+        shares = _flip_signs(steps, clusters, num_resamples, seed)
+    return {
+        (i, j): PairedTest(
+            _interval(float(whole[i] - whole[j]), under[i] - under[j], count, confidence),
+            pvalue,
+            test,
+            count,
+            pvalue <= 1 - confidence,
+            exact,
+        )
+        for (i, j), (pvalue, exact) in zip(pairs, shares, strict=True)
+    }
 
 
 def holm(pvalues: ArrayLike) -> Floats:
@@ -246,25 +304,8 @@ def _draw(clusters: NDArray[np.intp], num_resamples: int, seed: int) -> Iterator
         yield counts if count == len(clusters) else counts[:, clusters]  # (rows, N)
 
 
-def _paired_interval(
-    a: Floats,
-    b: Floats,
-    statistic: Statistic | None,
-    clusters: NDArray[np.intp],
-    confidence: float,
-    num_resamples: int,
-    seed: int,
-) -> Interval:
-    if statistic is None:  # a mean of differences: half the work
-        a, b, statistic = a - b, np.zeros(0), mean
-
-    def difference(weights: Floats) -> Floats:
-        whole = statistic(a[None], weights)
-        return whole - statistic(b[None], weights) if b.size else whole
-
-    estimate = float(difference(np.ones((1, len(a))))[0])
-    drawn = np.concatenate([difference(weights) for weights in _draw(clusters, num_resamples, seed)])
-    return _interval(estimate, drawn, _count(clusters), confidence)
+def _of_each(rows: Floats, statistic: Statistic, weights: Floats) -> Floats:
+    return np.stack([statistic(row[None], weights) for row in rows])  # (M, R)
 
 
 def _interval(estimate: float, drawn: Floats, units: int, confidence: float) -> Interval:
@@ -297,18 +338,28 @@ def _student_quantile(level: float, degrees: int) -> float:
 
 def _flip_signs(
     steps: Floats, clusters: NDArray[np.intp], num_resamples: int, seed: int
-) -> tuple[float, bool]:  # p-value, exact
-    """Share of sign assignments whose sum is at least as far from 0 as the one seen."""
-    sums = np.bincount(clusters, weights=steps)
-    sums = sums[sums != 0]  # flipping a zero changes nothing
-    if sums.size == 0:
-        return 1.0, True
-    seen, slack = abs(sums.sum()), 1e-10 * np.abs(sums).sum()
-
-    def count(flips: Floats) -> int:
-        return int(np.sum(np.abs(sums.sum() - 2 * (flips @ sums)) >= seen - slack))
-
-    return _share(count, len(sums), num_resamples, seed, len(sums))
+) -> list[tuple[float, bool]]:  # p-value, exact
+    """For each row of differences, the share of sign assignments whose sum is at least as far from 0 as that seen."""
+    sums = np.stack([np.bincount(clusters, weights=row) for row in steps])  # (pairs, units)
+    seen, slack = np.abs(sums.sum(axis=1)), 1e-10 * np.abs(sums).sum(axis=1)
+    shares: list[tuple[float, bool]] = [(1.0, True)] * len(sums)
+    many = []
+    for place, row in enumerate(sums):
+        units = row[row != 0]  # flipping a zero changes nothing
+        if units.size > _EXACT_UNITS:
+            many.append(place)
+        else:
+            every = np.abs(units.sum() - 2 * (_all_assignments(units.size) @ units))
+            shares[place] = float(np.mean(every >= seen[place] - slack[place])), True
+    if many:
+        kept = sums[many]
+        extreme = np.zeros(len(many), dtype=np.intp)
+        for flips in _assignments(sums.shape[1], num_resamples, sums.shape[1], seed):
+            every = np.abs(kept.sum(axis=1) - 2 * (flips @ kept.T))  # (rows, pairs)
+            extreme += np.sum(every >= seen[many] - slack[many], axis=0)
+        for place, found in zip(many, extreme, strict=True):
+            shares[place] = _share(int(found), num_resamples), False
+    return shares
 
 
 def _swap(
@@ -330,20 +381,27 @@ def _swap(
         gaps = statistic(np.where(turned, b, a), ones) - statistic(np.where(turned, a, b), ones)
         return int(np.sum(~(np.abs(gaps) < seen - 1e-12)))  # an undefined one counts against us
 
-    return _share(count, len(differing), num_resamples, seed, len(a))
+    if differing.size <= _EXACT_UNITS:
+        every = _all_assignments(differing.size)
+        parts = np.array_split(every, max(1, len(every) * len(a) // _CHUNK_VALUES))
+        return sum(count(part) for part in parts) / float(len(every)), True
+    drawn = _assignments(differing.size, num_resamples, len(a), seed)
+    return _share(sum(count(flips) for flips in drawn), num_resamples), False
 
 
-def _share(count: Callable[[Floats], int], units: int, num_resamples: int, seed: int, width: int) -> tuple[float, bool]:
-    if units <= _EXACT_UNITS:
-        every = (np.arange(2**units)[:, None] >> np.arange(units)) & 1
-        parts = np.array_split(every.astype(np.float64), max(1, every.shape[0] * width // _CHUNK_VALUES))
-        return float(sum(count(part) for part in parts) / len(every)), True
+def _all_assignments(units: int) -> Floats:
+    return ((np.arange(2**units)[:, None] >> np.arange(units)) & 1).astype(np.float64)  # (2^units, units)
+
+
+def _assignments(units: int, num_resamples: int, width: int, seed: int) -> Iterator[Floats]:
     rng = np.random.default_rng([seed, 1])  # not the bootstrap's numbers again
-    extreme = 0
     for rows in _chunks(num_resamples, width):
         bits = np.frombuffer(rng.bytes(rows * (units // 8 + 1)), dtype=np.uint8).reshape(rows, -1)
-        extreme += count(np.unpackbits(bits, axis=1, count=units).astype(np.float64))
-    return (1 + extreme) / (1 + num_resamples), False  # what was seen is one of the possible assignments
+        yield np.unpackbits(bits, axis=1, count=units).astype(np.float64)
+
+
+def _share(extreme: int, num_resamples: int) -> float:
+    return (1 + extreme) / (1 + num_resamples)  # what was seen is one of the possible assignments
 
 
 def _repeats(steps: Floats, confidence: float) -> PairedTest:
