@@ -64,7 +64,7 @@ def unseeded_randomness(node: ast.AST) -> bool:
     if function == "default_rng" or name == "random.Random":
         return not node.args and not node.keywords
     if module in ("np.random", "numpy.random"):
-        return function[:1].islower() and function != "get_state"  # Generator and the like are fine
+        return function[:1].islower() and function not in ("get_state", "set_state")  # Generator and the like are fine
     if module == "torch" and function in DRAWS:
         return not any(keyword.arg == "generator" for keyword in node.keywords)
     return module == "random" and function in PLAIN
