@@ -17,7 +17,7 @@ from __future__ import annotations
 from embedlab.understand.geometry.dimension import IntrinsicDimension, intrinsic_dimension
 from embedlab.understand.geometry.gap import ModalityGap, modality_gap
 from embedlab.understand.geometry.hubness import Hubness, hubness
-from embedlab.understand.geometry.isotropy import Isotropy, isotropy
+from embedlab.understand.geometry.isotropy import Isotropy, isotropy, mean_cosine
 from embedlab.understand.geometry.neighbours import Neighbours, nearest
 from embedlab.understand.geometry.norms import NormRelations, norm_relations
 
@@ -31,6 +31,7 @@ __all__ = [
     "hubness",
     "intrinsic_dimension",
     "isotropy",
+    "mean_cosine",
     "modality_gap",
     "nearest",
     "norm_relations",

@@ -97,7 +97,7 @@ def isotropy(vectors: ArrayLike, *, confidence: float = 0.95) -> Isotropy:
     """
     rows = matrix("vectors", vectors, at_least=2)
     count, dim = rows.shape
-    cosine = _mean_cosine(rows, sum_of_units("vectors", rows), confidence)
+    cosine = mean_cosine(rows, confidence=confidence)
     total, square = _moments(rows)
     values = _variances(count, total, square)
     if values.sum() < _NOTHING:
@@ -122,8 +122,25 @@ def isotropy(vectors: ArrayLike, *, confidence: float = 0.95) -> Isotropy:
     return Isotropy(cosine, top, score, rank, ratio, enough, shares, count, dim)
 
 
-def _mean_cosine(rows: NDArray[Any], total: NDArray[np.float64], confidence: float) -> Interval:
-    """Mean cosine of different rows, and its error from leaving out each row in turn."""
+def mean_cosine(vectors: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Return the mean cosine of two different rows, exactly and in one pass for the sum of the unit rows.
+
+    Args:
+        vectors: One vector per text, at least 2.
+        confidence: Level of the interval, in (0, 1).
+
+    Returns:
+        The mean in [-1, 1], with its interval from leaving out each row in turn.
+
+    Raises:
+        InputError: ``vectors`` are not a finite matrix of 2 rows or more without zero rows.
+
+    Example:
+        >>> mean_cosine([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]]).estimate
+        0.3333333333333333
+    """
+    rows = matrix("vectors", vectors, at_least=2)
+    total = sum_of_units("vectors", rows)
     n, square = len(rows), float(total @ total)
     mean = (square - n) / (n * (n - 1))
     error = math.nan
