@@ -48,8 +48,8 @@ def read_space(what: str, texts: Path | None, labels: str | None, made_by: str |
         encoder = load_model(made_by or "default")
         vectors = encoder.encode_document(lines)
         return Space(vectors, name=path.name, texts=lines, labels=named, model=encoder.name), encoder
-    lines = None if texts is None else _lines(texts)
-    return Space(_npy(path), name=path.name, texts=lines, labels=named, model=made_by), None
+    told = None if texts is None else _lines(texts)
+    return Space(_npy(path), name=path.name, texts=told, labels=named, model=made_by), None
 
 
 def _npy(path: Path) -> NDArray[Any]:

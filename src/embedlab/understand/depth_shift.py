@@ -210,6 +210,7 @@ class DriftMonitor:
 
     Args:
         reference: Rows of the reference corpus, at least 2.
+        fingerprint: Fingerprint of the model that made the rows, kept so that others can be refused.
         seed: Decides which depths are kept of a reference with over 10,000 rows.
 
     Shape:
@@ -218,6 +219,7 @@ class DriftMonitor:
     Attributes:
         count: Rows in the reference.
         seen: Rows that have arrived since the last ``reset``.
+        fingerprint: Fingerprint of the model.
 
     Raises:
         InputError: ``reference`` is not a finite matrix of 2 rows or more without zero rows.
@@ -225,19 +227,20 @@ class DriftMonitor:
     Example:
         >>> rows = np.random.default_rng(0).normal(size=(600, 8)) + 1
         >>> monitor = DriftMonitor(rows[:400])
-        >>> monitor.add(rows[400:500])
-        >>> monitor.add(rows[500:] - 0.6)
+        >>> _ = monitor.add(rows[400:500])
+        >>> _ = monitor.add(rows[500:] - 0.6)
         >>> monitor.test().pvalue < 0.01, monitor.seen
         (True, 200)
     """
 
-    def __init__(self, reference: ArrayLike, *, seed: int = 0) -> None:
+    def __init__(self, reference: ArrayLike, *, fingerprint: str = "", seed: int = 0) -> None:
         depth = TextDepth().fit(reference)
         depths = depth.depths()
         if len(depths) > _KEPT_DEPTHS:
             depths = np.random.default_rng(seed).permutation(depths)[:_KEPT_DEPTHS]
         total = sum_of_units("reference", matrix("reference", reference))
         self._depth, self._depths = TextDepth.from_sum(total, depth.count), np.sort(depths)
+        self.fingerprint = fingerprint
         self._arrived: list[NDArray[np.float64]] = []
 
     @property
@@ -250,16 +253,20 @@ class DriftMonitor:
         """Rows that have arrived since the last ``reset``."""
         return sum(map(len, self._arrived))
 
-    def add(self, vectors: ArrayLike) -> None:
+    def add(self, vectors: ArrayLike) -> NDArray[np.float64]:
         """Take in what has arrived.
 
         Args:
             vectors: Rows by the same model.
 
+        Returns:
+            Depth of each in the reference.
+
         Raises:
             InputError: they do not fit the reference.
         """
         self._arrived.append(self._depth.depths(vectors))
+        return self._arrived[-1]
 
     def test(self, *, alternative: Alternative = "two-sided", confidence: float = 0.95) -> DepthTest:
         """Compare all that has arrived since the last ``reset`` with the reference.
@@ -292,7 +299,14 @@ class DriftMonitor:
         total = self._depth.total
         content = io.BytesIO()
         if total is not None:
-            np.savez(content, format=_FORMAT, total=total, count=self.count, depths=self._depths)
+            np.savez(
+                content,
+                format=_FORMAT,
+                total=total,
+                count=self.count,
+                depths=self._depths,
+                fingerprint=self.fingerprint,
+            )
         atomic_write(path, content.getvalue())
 
     @classmethod
@@ -310,7 +324,7 @@ class DriftMonitor:
         """
         try:
             with np.load(Path(path), allow_pickle=False) as content:
-                found = {name: content[name] for name in ("format", "total", "count", "depths")}
+                found = {name: content[name] for name in ("format", "total", "count", "depths", "fingerprint")}
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise InputError(f"{path} is no saved reference of depths: {error}") from error
         if int(found["format"]) != _FORMAT:
@@ -318,5 +332,6 @@ class DriftMonitor:
         monitor = cls.__new__(cls)
         monitor._depth = TextDepth.from_sum(found["total"], int(found["count"]))
         monitor._depths = np.sort(found["depths"].astype(np.float64))
+        monitor.fingerprint = str(found["fingerprint"])
         monitor._arrived = []
         return monitor

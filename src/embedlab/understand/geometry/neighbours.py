@@ -16,7 +16,7 @@ Metric: TypeAlias = Literal["cosine", "euclidean"]
 MAX_ROWS = 5_000  # 25 million pairs: two seconds
 _BLOCK = 512
 _SPARE = 8  # candidates beyond k: float32 finds them, float64 puts them in order
-_SAME = 1e-5  # rows nearer than this, in units of their root mean square length, are copies
+_SAME = 1e-5  # unit rows nearer than this are copies; others by their root mean square size
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,8 @@ def nearest(
         chosen = np.sort(np.random.default_rng(seed).permutation(total)[:max_rows])
     rows = units("vectors", source[chosen]) if metric == "cosine" else _finite(source[chosen])
     centred = rows - rows.mean(axis=0)
-    different = _different(centred, np.sqrt(np.mean(np.einsum("nd,nd->n", rows, rows))))
+    scale = 1.0 if metric == "cosine" else max(_size(centred), 1e-6 * _size(rows))
+    different = _different(centred, _SAME * scale)
     if len(different) <= k:
         raise InputError(
             f"vectors have {len(different)} different rows among {len(rows)}: at least {k + 1} are needed for k={k}"
@@ -136,12 +137,17 @@ def _search(rows: NDArray[np.float64], k: int) -> tuple[NDArray[np.intp], NDArra
     return places, distances
 
 
-def _different(rows: NDArray[np.float64], scale: float) -> NDArray[np.intp]:
-    """Places of rows that are no copy of an earlier one; copies lie side by side along any direction."""
+def _size(rows: NDArray[np.float64]) -> float:
+    """Root mean square length."""
+    return float(np.sqrt(np.mean(np.einsum("nd,nd->n", rows, rows))))
+
+
+def _different(rows: NDArray[np.float64], near: float) -> NDArray[np.intp]:
+    """Places of rows that are no nearer than that to an earlier one; copies lie side by side along any direction."""
     direction = np.random.default_rng(0).normal(size=rows.shape[1])
     order = np.argsort(rows @ direction, kind="stable")
     ahead = rows[order[1:]] - rows[order[:-1]]
-    same = np.einsum("nd,nd->n", ahead, ahead) <= (_SAME * scale) ** 2
+    same = np.einsum("nd,nd->n", ahead, ahead) <= near**2
     group = np.concatenate([[0], np.cumsum(~same)])  # rows of one group are copies of each other
     firsts = np.full(group[-1] + 1, len(rows), dtype=np.intp)
     np.minimum.at(firsts, group, order)

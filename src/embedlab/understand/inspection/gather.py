@@ -31,7 +31,7 @@ from embedlab.understand.tte_depth.rows import units
 
 _DIMENSION_K = 20
 _SPOTS = 2_000  # texts in the picture of the space
-_GROUPS = 30
+_GROUPS = 12
 
 
 def inspect_space(
@@ -107,6 +107,7 @@ def inspect_space(
         profiles=tuple(profiles),
         layers=layers,
         groups=_groups(space, confidence),
+        num_groups=0 if space.labels is None else len(set(map(str, space.labels))),
         against=None
         if against is None
         else _compared(space, depth, depths, against, paired, show, max_rows, confidence, seed, missing),
@@ -242,12 +243,14 @@ def _sample(rows: NDArray[Any], most: int, seed: int) -> NDArray[Any]:
 
 
 def _picture(vectors: NDArray[Any], others: NDArray[Any] | None, seed: int) -> dict[str, NDArray[np.float64]]:
-    """Texts, and another corpus, on the two directions in which the texts vary most."""
-    rows = units("vectors", _sample(vectors, _SPOTS, seed))
-    mean = rows.mean(axis=0)
-    axes = np.linalg.svd(rows - mean, full_matrices=False)[2][:2].T  # (D, 2)
+    """Texts, and another corpus, on the two directions in which all of them vary most."""
+    sets = [units("vectors", _sample(part, _SPOTS, seed)) for part in (vectors, others) if part is not None]
+    # each set counts alike, so that a gap between them shows whatever their sizes
+    shares = np.concatenate([np.full(len(rows), 1 / len(rows)) for rows in sets])
+    everything = np.concatenate(sets)
+    mean = shares @ everything / shares.sum()
+    centred = everything - mean
+    axes = np.linalg.eigh((centred * shares[:, None]).T @ centred)[1][:, :-3:-1].copy()  # (D, 2)
     axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])  # a direction has no sign of its own
-    found = {"plane": (rows - mean) @ axes}
-    if others is not None:
-        found["spots"] = (units("vectors", _sample(others, _SPOTS, seed)) - mean) @ axes
+    found = {name: (rows - mean) @ axes for name, rows in zip(("plane", "spots"), sets, strict=False)}
     return {name: np.pad(spots, ((0, 0), (0, 2 - spots.shape[1]))) for name, spots in found.items()}

@@ -26,7 +26,7 @@ h3, caption { margin: 1.25rem 0 .35rem; font-size: .95rem; font-weight: 600; tex
 p { margin: .35rem 0; max-width: 46rem; }
 .soft, .note { color: var(--soft); }
 .note { font-size: .88rem; margin-top: .75rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.5rem 0 0;
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .75rem; margin: 1.5rem 0 0;
   padding: 0; list-style: none; }
 .tiles li { padding: .75rem .9rem; border-radius: .6rem; background: var(--card); }
 .tiles b { display: block; font-size: 1.5rem; font-weight: 600; font-variant-numeric: tabular-nums; }

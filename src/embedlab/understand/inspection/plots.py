@@ -68,7 +68,8 @@ def _svg(key: str, draw: Callable[[Inspection, Any], None], found: Inspection) -
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(dict(_STYLE, **{"svg.hashsalt": key})):
+    style: Any = {**_STYLE, "svg.hashsalt": key}
+    with mpl.rc_context(style):
         figure = Figure(figsize=(7.6, 2.9))
         FigureCanvasSVG(figure)
         draw(found, figure)

@@ -139,7 +139,8 @@ class Inspection:
         orphans: Texts that are among nobody's nearest, the outermost first.
         profiles: Quantities by length of text, if handed in.
         layers: Filter rate layer by layer, if handed in.
-        groups: The labels, if there are any, the largest first.
+        groups: The largest labels, if there are any.
+        num_groups: How many labels there are.
         against: Another corpus, if one was given.
         other_model: Name of another model for the same texts, if given.
         similarity: How alike the two models' spaces are.
@@ -164,6 +165,7 @@ class Inspection:
     profiles: tuple[Profile, ...] = ()
     layers: LayerRates | None = None
     groups: tuple[GroupSummary, ...] = ()
+    num_groups: int = 0
     against: Against | None = None
     other_model: str | None = None
     similarity: Any = None

@@ -216,11 +216,12 @@ def _groups(found: Inspection) -> Section | None:
         )
         for group in found.groups
     )
-    table = Table("Labels, the largest first", ("label", "texts", "mean cosine", "most central text"), rows, texts=True)
+    title = f"The {len(rows)} largest of {found.num_groups} labels" if found.num_groups > len(rows) else "The labels"
+    table = Table(title, ("label", "texts", "mean cosine", "most central text"), rows, texts=True)
     between = found.isotropy.mean_cosine.estimate
     inside = [group.mean_cosine.estimate for group in found.groups if group.mean_cosine is not None]
     closer = sum(value > between for value in inside)
-    reading = f"In {closer} of {len(inside)} labels two texts are more alike than two texts of the whole."
+    reading = f"In {closer} of these {len(inside)} labels two texts are more alike than two texts of the whole."
     return Section("groups", "What are the labels like?", reading, (), (table,))
 
 

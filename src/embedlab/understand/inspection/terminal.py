@@ -51,6 +51,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
 
 def headline(found: Inspection) -> str:
     """Say in one line what was inspected."""
-    by = f" by {found.model}" if found.model else ""
+    model = "the default model" if found.model == "default" else found.model
+    by = f" by {model}" if model else ""
     without = f", {found.left_out:,} zero rows left out" if found.left_out else ""
     return f"{found.name}: {found.rows:,} vectors of {found.dim} numbers{by}{without}"
