@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -323,9 +324,9 @@ class DriftMonitor:
             InputError: the file is not there, or is not one of these.
         """
         try:
-            with np.load(Path(path), allow_pickle=False) as content:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as content:
                 found = {name: content[name] for name in ("format", "total", "count", "depths", "fingerprint")}
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is no saved reference of depths: {error}") from error
         if int(found["format"]) != _FORMAT:
             raise InputError(f"{path} has format {found['format']}, this version reads {_FORMAT}: save it anew")
