@@ -68,6 +68,21 @@ class PairData:
 
 
 @dataclass(frozen=True, slots=True)
+class BitextData:
+    """Sentences and their translations.
+
+    Args:
+        first: Sentences in one language.
+        second: Their translations, in the same order.
+        languages: The two languages with their scripts.
+    """
+
+    first: list[str]
+    second: list[str]
+    languages: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class LabelData:
     """Texts with one class each.
 

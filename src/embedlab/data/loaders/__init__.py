@@ -1,11 +1,19 @@
 """Data sets for measuring, from the ``EMBEDLAB_DATA`` folder or any folder in BEIR's form; nothing is fetched."""
 
-from embedlab.data.datasets import LabelData, Package, PairData, RetrievalData, Text
+from embedlab.data.datasets import BitextData, LabelData, Package, PairData, RetrievalData, Text
 from embedlab.data.loaders.finance import ReportTable, load_phrasebank, load_tatqa, load_tatqa_tables
-from embedlab.data.loaders.labels import load_banking77
+from embedlab.data.loaders.labels import LABEL_SETS, LabelSet, load_banking77, load_labels
 from embedlab.data.loaders.opening import csv_rows, data_file, open_text
 from embedlab.data.loaders.packages import STDLIB_EXCLUDE, load_debian_packages, stdlib_folder
-from embedlab.data.loaders.pairs import load_sick, load_stsb
+from embedlab.data.loaders.pairs import (
+    PAIR_SETS,
+    TATOEBA_LANGUAGES,
+    PairSet,
+    load_pairs,
+    load_sick,
+    load_stsb,
+    load_tatoeba,
+)
 from embedlab.data.loaders.retrieval import load_beir, load_cacm, load_cranfield, load_scifact
 from embedlab.data.loaders.tables import (
     Schema,
@@ -18,10 +26,16 @@ from embedlab.data.loaders.tables import (
 from embedlab.data.loaders.treebank import Tree, load_ewt, read_conllu
 
 __all__ = [
+    "LABEL_SETS",
+    "PAIR_SETS",
     "STDLIB_EXCLUDE",
+    "TATOEBA_LANGUAGES",
+    "BitextData",
     "LabelData",
+    "LabelSet",
     "Package",
     "PairData",
+    "PairSet",
     "ReportTable",
     "RetrievalData",
     "Schema",
@@ -36,13 +50,16 @@ __all__ = [
     "load_cranfield",
     "load_debian_packages",
     "load_ewt",
+    "load_labels",
     "load_openflights",
+    "load_pairs",
     "load_phrasebank",
     "load_scifact",
     "load_sick",
     "load_sp500",
     "load_spider_schemas",
     "load_stsb",
+    "load_tatoeba",
     "load_tatqa",
     "load_tatqa_tables",
     "load_wikitablequestions",
