@@ -28,18 +28,18 @@ _MANY_SHARDS = 32  # then the small ones become one
 _FINGERPRINT = re.compile(r"[\w.-]+:[0-9a-f]{8,64}", re.ASCII)
 
 
-def vector_home() -> Path:
-    """Return the folder that holds this user's cached vectors.
+def cache_home() -> Path:
+    """Return the folder that holds what this user can lose without loss: vectors and results of evaluations.
 
     Returns:
-        ``$EMBEDLAB_CACHE/vectors`` if set, otherwise in the platform's cache folder; not necessarily existing.
+        ``$EMBEDLAB_CACHE`` if set, otherwise the platform's cache folder for embedlab; not necessarily existing.
     """
     chosen = os.environ.get("EMBEDLAB_CACHE")
     if chosen:
-        return Path(chosen).expanduser() / "vectors"
+        return Path(chosen).expanduser()
     from platformdirs import user_cache_path
 
-    return user_cache_path("embedlab", appauthor=False) / "vectors"
+    return user_cache_path("embedlab", appauthor=False)
 
 
 class VectorCache:
@@ -51,7 +51,7 @@ class VectorCache:
     texts are encoded again. When the store grows beyond ``max_bytes`` the shards unused for longest go.
 
     Args:
-        folder: Where the vectors lie; None for ``vector_home()``.
+        folder: Where the vectors lie; None for ``vectors`` in ``cache_home()``.
         max_bytes: Largest size of the folder, at least 1. A single run that needs more than this embeds what was
             evicted again.
 
@@ -77,7 +77,7 @@ class VectorCache:
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_bytes: int = 8 << 30) -> None:
         if max_bytes < 1:
             raise InputError(f"max_bytes={max_bytes}: must be at least 1")
-        self.folder = Path(folder) if folder is not None else vector_home()
+        self.folder = Path(folder) if folder is not None else cache_home() / "vectors"
         self.max_bytes = max_bytes
         self.found = 0
         self.encoded = 0

@@ -52,6 +52,8 @@ class EndpointModel:
         EndpointError: the endpoint does not answer the first request as it should.
     """
 
+    roles_alike = True  #: documents and queries are encoded alike
+
     def __init__(
         self,
         url: str,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +50,30 @@ class SentenceTransformerModel:
                 f"name={name!r}: neither 'default', a folder with a model, an endpoint URL, nor a model that "
                 f"sentence-transformers can load ({type(error).__name__}: {str(error)[:300]})"
             ) from error
-        dim = self.host.get_embedding_dimension()
-        if not dim:
-            raise InputError(f"name={name!r}: the model does not tell the length of its vectors")
-        self.dim = int(dim)
+        self.dim = _dim_of(self.host, name)
+
+    @classmethod
+    def of(cls, host: Any, *, name: str) -> Self:
+        """Take a model that is loaded already.
+
+        Args:
+            host: A ``SentenceTransformer``; it is used as it is.
+            name: What to call it.
+
+        Returns:
+            The model.
+
+        Raises:
+            InputError: the model does not tell the length of its vectors.
+        """
+        made = cls.__new__(cls)
+        made.name, made.host, made.dim = name, host, _dim_of(host, name)
+        return made
+
+    @property
+    def roles_alike(self) -> bool:
+        """Whether documents, queries and other texts are encoded alike: the model has no prompt for either."""
+        return not any(prompt and name in ("query", *_DOCUMENT_PROMPTS) for name, prompt in self.host.prompts.items())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -97,6 +117,12 @@ class SentenceTransformerModel:
         prompts = [name for name in _DOCUMENT_PROMPTS if name in self.host.prompts]
         return self._encode(texts, prompts[0] if prompts else None, batch_size, on_progress)
 
+    def encode(
+        self, texts: Sequence[str], *, batch_size: int = 32, on_progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Encode texts that are neither queries nor documents, without a prompt; see ``encode_document``."""
+        return self._encode(texts, None, batch_size, on_progress)
+
     def encode_query(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode queries, with the model's prompt for queries if it has one; see ``encode_document``."""
         return self._encode(texts, "query" if "query" in self.host.prompts else None, 32, None)
@@ -127,6 +153,13 @@ class SentenceTransformerModel:
         if not np.isfinite(rows).all():
             raise EmbedlabError(f"the model {self.name!r} gave NaN or infinite numbers: its weights may be damaged")
         return unit_rows(rows)
+
+
+def _dim_of(host: Any, name: str) -> int:
+    dim = host.get_embedding_dimension()
+    if not dim:
+        raise InputError(f"name={name!r}: the model does not tell the length of its vectors")
+    return int(dim)
 
 
 def _load(library: Any, name: str, device: str | None) -> Any:

@@ -50,6 +50,8 @@ class StaticModel:
         True
     """
 
+    roles_alike = True  #: documents and queries are encoded alike
+
     def __init__(
         self,
         table: NDArray[np.generic],
