@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from embedlab.cli import inspect_tables
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -36,9 +38,10 @@ class _DefaultsToSpace(TyperGroup):
 
 app = typer.Typer(
     cls=_DefaultsToSpace,
-    help="Look at an embedding space: `embedlab inspect NAME` for a collection or a file of vectors or texts.",
+    help="Look at an embedding space: `embedlab inspect NAME` for a collection or a file, `inspect tables` for tables.",
     no_args_is_help=True,
 )
+app.command()(inspect_tables.tables)
 
 
 @app.command()
