@@ -184,10 +184,6 @@ def test_what_the_score_is_not_is_said() -> None:
         (Runs([runs().runs[0]] * 2), "different names"),
         (Runs([Run("A", {"x": Score(np.ones(3))}), Run("B", {"y": Score(np.ones(3))})]), "no task"),
         (
-            Runs([Run(name, {"x": Score(np.ones(3), "STS", "cosine_spearman", gold=np.arange(3.0))}) for name in "AB"]),
-            "the same value",
-        ),
-        (
             Runs([Run(name, {"x": Score(np.ones(3), metric="pearson", gold=np.arange(3.0))}) for name in "AB"]),
             "pearson",
         ),
@@ -217,3 +213,18 @@ def test_an_unknown_interval_is_null_in_json() -> None:
     assert result.to_dict()["duels"][0]["interval"] == [None, None]
     assert math.isinf(result.duels[0].test.difference.low)
     assert "unknown" in result.to_markdown()
+
+
+def test_constant_similarities_count_as_chance() -> None:
+    @dataclass(frozen=True)
+    class Flat(Score):
+        @property
+        def score(self) -> float:
+            return 0.0
+
+    gold = np.arange(30.0)
+    given = {"type": "STS", "metric": "cosine_spearman", "unit": "pair", "gold": gold}
+    flat, good = Flat(np.ones(30), **given), Score(gold, **given)
+    duel = compare(Runs([Run("flat", {"t": flat}), Run("good", {"t": good})]), num_resamples=500).duels[0]
+    assert duel.better == "good"
+    assert duel.test.difference.estimate == -1

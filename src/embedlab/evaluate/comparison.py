@@ -245,8 +245,7 @@ def compare(
         The comparison, with tables for a terminal, Markdown and JSON.
 
     Raises:
-        InputError: fewer than two models, two of one name, no shared task, other items for two models on a task, or a
-            statistic that is undefined (constant similarities).
+        InputError: fewer than two models, two of one name, no shared task, or other items for two models on a task.
     """
     if family not in _FAMILIES:
         raise unknown_name("family", family, _FAMILIES)
@@ -286,10 +285,6 @@ def _on_task(
     head = results[0]
     rows = np.stack([_aligned(task, head, names[0], score, name) for name, score in scores])
     statistic = _statistic(task, head)
-    if isinstance(statistic, Spearman) and (
-        flat := [name for name, row in zip(names, rows, strict=True) if np.ptp(row) == 0]
-    ):
-        raise InputError(f"{flat[0]!r} gives every item of {task!r} the same value: {head.metric} is undefined")
     repeated = head.unit == "repeat"
     tests = paired_tests(
         rows,
@@ -340,7 +335,7 @@ def _statistic(task: str, score: Score) -> Statistic | None:
     if score.gold is None or score.unit == "repeat":
         return None
     if "spearman" in score.metric:
-        return Spearman(score.gold)
+        return Spearman(score.gold, undefined=0.0)  # constant similarities: chance
     if score.metric == "ap" or score.metric.endswith("_ap"):
         return AveragePrecision(score.gold)
     raise InputError(

@@ -7,6 +7,7 @@ values alone says so with ``by_rank = True``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -44,6 +45,7 @@ class Spearman:
 
     Args:
         gold: What the values should be ordered like, one number per item.
+        undefined: What constant values give, which have no correlation.
 
     Raises:
         InputError: gold is not a list of finite numbers, or constant.
@@ -51,13 +53,14 @@ class Spearman:
 
     by_rank = True
 
-    def __init__(self, gold: ArrayLike) -> None:
+    def __init__(self, gold: ArrayLike, *, undefined: float = math.nan) -> None:
+        self.undefined = undefined
         self.gold = np.asarray(gold, dtype=np.float64)
         if self.gold.ndim != 1 or not np.isfinite(self.gold).all() or np.ptp(self.gold) == 0:
             raise InputError("gold must be a list of finite numbers that are not all the same")
 
     def __call__(self, values: Floats, weights: Floats, /) -> Floats:
-        """Return the correlation per resample, (R,); NaN where the values drawn are constant."""
+        """Return the correlation per resample, (R,)."""
         _check_width(values, self.gold, "gold")
         ours, theirs = midranks(values, weights), midranks(self.gold[None], weights)
         total = weights.sum(axis=1, keepdims=True)
@@ -65,7 +68,7 @@ class Spearman:
         theirs = theirs - (total + 1) / 2
         shared, own, gold = (np.sum(weights * product, axis=1) for product in (ours * theirs, ours**2, theirs**2))
         spread = np.sqrt(own * gold)
-        return _divide(shared, spread, np.nan)
+        return _divide(shared, spread, self.undefined)
 
     def contributions(self, values: Floats) -> Floats:
         """Return what each item adds to the correlation, (N,): products of standardised ranks."""
