@@ -58,14 +58,19 @@ def _npy(path: Path) -> NDArray[Any]:
     from embedlab._core.errors import InputError
 
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            start = file.read(6)
+        if start[:2] == b"PK":
+            raise InputError(f"{path} holds several arrays: save one matrix with numpy.save")
+        if start != b"\x93NUMPY":
+            raise InputError(f"{path} is no .npy file: save the matrix with numpy.save")
+        loaded: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{path} is no .npy file of numbers (files with Python objects are not opened): {error}"
         ) from error
-    if not isinstance(loaded, np.ndarray):
-        loaded.close()
-        raise InputError(f"{path} holds several arrays: save one matrix with numpy.save")
     return loaded
 
 
