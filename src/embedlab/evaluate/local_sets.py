@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -45,12 +45,13 @@ class LocalSet:
     make: Callable[[str, str], AbsTask]
 
 
-def local_tasks(names: Iterable[str]) -> list[AbsTask]:
+def local_tasks(names: Iterable[str], *, without: Collection[str] = ()) -> list[AbsTask]:
     """Make tasks by name.
 
     Args:
         names: Names of ``LOCAL``, such as ``"scifact"``, ``"stsb"`` or ``"tatoeba:deu"``, and of ``GROUPS``, such as
             ``"sts"`` or ``"all"``.
+        without: Names of tasks to leave out, such as were made already.
 
     Returns:
         The tasks, each once, in the order of the names; their description gives the licence of the data.
@@ -60,7 +61,7 @@ def local_tasks(names: Iterable[str]) -> list[AbsTask]:
         MissingDataError: the data are not in ``EMBEDLAB_DATA``.
         MissingExtraError: the extra ``evaluate`` is not installed.
     """
-    return [_made(name) for name in expand(names)]
+    return [_made(name) for name in expand(names) if name not in without]
 
 
 def expand(names: Iterable[str]) -> list[str]:
