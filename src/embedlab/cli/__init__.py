@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from embedlab import __version__
-from embedlab.cli import collection, demo, depth, inspect, methods, serve
+from embedlab.cli import collection, demo, depth, inspect, methods, relative, serve
 
 app = typer.Typer(
     name="embedlab",
@@ -52,6 +52,7 @@ for _panel, _verbs in {
     for _verb in _verbs:
         app.command(_verb.__name__.rstrip("_"), rich_help_panel=_panel)(_verb)
 app.add_typer(depth.app, name="depth", rich_help_panel="Methods")
+app.add_typer(relative.app, name="relative", rich_help_panel="Methods")
 app.add_typer(inspect.app, name="inspect", rich_help_panel="Methods")
 
 

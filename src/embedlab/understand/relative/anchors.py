@@ -123,10 +123,10 @@ class AnchorSet:
         Raises:
             InputError: there is none, two are equal, one is zero or not finite, or ``labels`` do not match.
         """
+        if np.size(data) == 0:
+            raise InputError("data holds no anchor: give at least one")
         texts = _texts(data)
         own = text_keys(texts) if texts is not None else keys(anchor_rows("data", data))
-        if len(own) == 0:
-            raise InputError("data holds no anchor: give at least one")
         _refuse_repeats("data", own)
         if labels and len(labels) != len(own):
             raise InputError(f"labels has {len(labels)} entries for {len(own)} anchors: give one per anchor, or none")

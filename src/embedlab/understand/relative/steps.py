@@ -68,7 +68,7 @@ def similarities(rows: Tensor, anchors: Tensor, kind: str) -> Tensor:
     if kind == "cosine":
         return torch.einsum("bmd,kmd->bmk", _unit(rows), _unit(anchors)).clamp(-1, 1)
     if kind == "dot":
-        return torch.einsum("bmd,kmd->bmk", rows, anchors) / rows.shape[-1] ** 0.5
+        return torch.einsum("bmd,kmd->bmk", rows, anchors / rows.shape[-1] ** 0.5)
     if kind == "euclidean":
         # rounding of |x|^2 - 2xa + |a|^2 is of the size of the squares; differences have none, in as little memory
         distances: Tensor = torch.cdist(rows.transpose(0, 1), anchors.transpose(0, 1), compute_mode=_EXACT)
