@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from embedlab import __version__
-from embedlab.cli import collection, demo, depth, inspect, methods, relative, serve
+from embedlab.cli import collection, demo, depth, evaluate, inspect, methods, relative, serve
 
 app = typer.Typer(
     name="embedlab",
@@ -47,6 +47,7 @@ for _panel, _verbs in {
         collection.doctor,
         demo.demo,
     ),
+    "Models": (evaluate.evaluate,),
     "Methods": (methods.papers, methods.show, methods.reproduce, methods.new),
 }.items():
     for _verb in _verbs:
