@@ -67,6 +67,16 @@ def test_the_figures_equal_the_loops():
     assert found.mse == pytest.approx(np.mean((r_x - r_y) ** 2))
 
 
+def test_the_kth_largest_of_long_rows_is_the_one_of_sorting():
+    from embedlab.understand.relative.comparison import _kth_largest
+
+    rng = np.random.default_rng(0)
+    for num, k in ((130, 1), (1283, 10), (2000, 5)):
+        scores = rng.normal(size=(7, num)).round(1)  # many ties
+        scores[3, 4] = -np.inf
+        assert_allclose(_kth_largest(scores, k), np.sort(scores, axis=1)[:, -k])
+
+
 def test_cka_and_svcca_equal_their_definitions():
     x, y = cloud(50), cloud(50, 5, seed=1) + 0.7 * cloud(50)[:, :5]
     found = compare_spaces(x, y, 6)

@@ -47,10 +47,13 @@ class MigratedIndex:
     x, q . (A x) = (A^T q) . x, so the query is carried back into the old space and compared with the vectors that are
     there; the lengths |A x| are known beforehand.
 
-    Attributes:
-        method: How queries are carried over.
-        recall: What that keeps, estimated.
+    Args:
+        vectors: Vectors by the old encoder, (N, D).
+        encoder: The new encoder.
         anchors: The anchors, rows of the index.
+        bridge: What carries queries over.
+        recall: What that keeps, estimated.
+        method: How queries are carried over.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from embedlab.understand.relative.rows import Floats, blocks, matrix, unit
 
 _QUERIES = 256  # rows of a block of similarities, (256, N)
 _MAX_QUERIES = 5000
+_STRIPES = 32
 _KEPT_VARIANCE = 0.99  # of each space, for SVCCA
 
 
@@ -194,7 +195,8 @@ def _across(x: Floats, y: Floats, queries: NDArray[np.intp], k: int) -> tuple[fl
         jaccard += _shared(home, abroad, k)
         own = abroad[np.arange(len(rows)), rows][:, None]
         slack = _slack(abroad)
-        above, equal = (abroad > own + slack).sum(axis=1), (np.abs(abroad - own) <= slack).sum(axis=1)
+        above = np.count_nonzero(abroad > own + slack, axis=1)
+        equal = np.count_nonzero(abroad >= own - slack, axis=1) - above
         mrr += float((1 / (above + (equal + 1) / 2)).sum())  # among equals the middle rank, itself included
     return jaccard / len(queries), mrr / len(queries)
 
@@ -213,13 +215,28 @@ def _overlap(x: Floats, y: Floats, queries: NDArray[np.intp], k: int) -> float:
 def _shared(first: Floats, second: Floats, k: int) -> float:
     """Sum over rows of |A and B| / |A or B| of the k largest entries, all that tie with the k-th included."""
     a, b = _largest(first, k), _largest(second, k)
-    both = (a & b).sum(axis=1)
-    return float((both / (a.sum(axis=1) + b.sum(axis=1) - both)).sum())
+    both = np.count_nonzero(a & b, axis=1)
+    return float((both / np.count_nonzero(a | b, axis=1)).sum())
 
 
 def _largest(scores: Floats, k: int) -> NDArray[np.bool_]:
-    kth = np.partition(scores, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k]
-    return np.asarray(scores >= kth[:, None] - _slack(scores))
+    return np.asarray(scores >= _kth_largest(scores, k)[:, None] - _slack(scores))
+
+
+def _kth_largest(scores: Floats, k: int) -> Floats:
+    """The k-th largest entry of each row (Q, N) -> (Q,)."""
+    num = scores.shape[1]
+    if num < _STRIPES * 4 * k:
+        return np.asarray(np.partition(scores, num - k, axis=1)[:, num - k])
+    # the k-th largest of the maxima of many parts is no larger than that of all entries: few reach it, and those are
+    # sorted; partitioning whole rows would take most of the time
+    whole = num - num % _STRIPES
+    maxima = scores[:, :whole].reshape(len(scores), _STRIPES, -1).max(axis=1)
+    floor = np.partition(maxima, maxima.shape[1] - k, axis=1)[:, maxima.shape[1] - k]
+    rows, columns = np.nonzero(scores >= floor[:, None])
+    values = scores[rows, columns]
+    order = np.lexsort((-values, rows))
+    return np.asarray(values[order][np.searchsorted(rows, np.arange(len(scores))) + k - 1])
 
 
 def _slack(scores: Floats) -> float:
