@@ -69,7 +69,7 @@ def _gap(report: SuiteReport) -> Any:
         _bars(panel, places, rows["gap"], rows["low"], rows["high"], _DOMAIN)
         _mark_zero(panel, kind)
         panel.set_yticks(places, models)
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(models) - 0.5, -0.5)
     figure.supxlabel(f"score on {domain} less score on general", fontsize=9)
     return figure
 
@@ -97,7 +97,9 @@ def _complexity(report: SuiteReport) -> Any:
         panel.set_xlabel(measure.replace("_", " "), fontsize=9)
         panel.tick_params(labelsize=8)
     panels[0].set_ylabel("mean score, standardised in its type", fontsize=9)
-    panels[-1].legend(fontsize=8, frameon=False)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8, frameon=False
+    )
     return figure
 
 
@@ -121,9 +123,9 @@ def _control(report: SuiteReport) -> Any:
     )
     _mark_zero(panel, "")
     panel.set_yticks(places, list(rows.index))
-    panel.invert_yaxis()
+    panel.set_ylim(len(rows) - 0.4, -0.5)
     panel.set_xlabel(f"{report.gap.scores.domain} less general, standard deviations, complexity held fixed", fontsize=9)
-    panel.legend(fontsize=8, frameon=False, loc="best")
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8, frameon=False)
     return figure
 
 
@@ -155,3 +157,4 @@ def _mark_zero(panel: Any, title: str) -> None:
     panel.axvline(0, color=_GREY, linewidth=0.8, linestyle=":")
     panel.set_title(title, fontsize=9)
     panel.tick_params(labelsize=8)
+    panel.locator_params(axis="x", nbins=5)
