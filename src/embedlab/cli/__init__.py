@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from embedlab import __version__
-from embedlab.cli import collection, demo, depth, evaluate, inspect, methods, relative, serve
+from embedlab.cli import collection, demo, depth, domain_gap, evaluate, inspect, methods, relative, serve, tasks
 
 app = typer.Typer(
     name="embedlab",
@@ -47,14 +47,15 @@ for _panel, _verbs in {
         collection.doctor,
         demo.demo,
     ),
-    "Models": (evaluate.evaluate,),
+    "Models": (evaluate.evaluate, domain_gap.complexity, domain_gap.domain_gap),
     "Methods": (methods.papers, methods.show, methods.reproduce, methods.new),
 }.items():
     for _verb in _verbs:
-        app.command(_verb.__name__.rstrip("_"), rich_help_panel=_panel)(_verb)
+        app.command(_verb.__name__.rstrip("_").replace("_", "-"), rich_help_panel=_panel)(_verb)
 app.add_typer(depth.app, name="depth", rich_help_panel="Methods")
 app.add_typer(relative.app, name="relative", rich_help_panel="Methods")
 app.add_typer(inspect.app, name="inspect", rich_help_panel="Methods")
+app.add_typer(tasks.app, name="tasks", rich_help_panel="Methods")
 
 
 def main() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedlab._core.errors import InputError
+from embedlab._core.errors import InputError, unknown_name
 from embedlab.data.datasets import RetrievalData
 from embedlab.evaluate.mmteb.pools import as_retrieval, nearest, ready, scores_of
 from embedlab.evaluate.ranking import fair_keys
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from embedlab.models.encoder import Encoder
 
+Within: TypeAlias = Literal["corpus", "query"]
+Places: TypeAlias = NDArray[np.intp]
+
 _CUT = 10
 
 
@@ -29,7 +32,7 @@ class AtDepth:
 
     Attributes:
         depth: Documents from each retriever and query.
-        documents: Size of the reduced corpus.
+        documents: How many documents a query ranks, on average.
         scores: nDCG@10 of each model on it, (M,).
         spearman: Rank correlation with the scores on the full corpus.
         gap: Mean absolute difference to the scores on the full corpus.
@@ -38,7 +41,7 @@ class AtDepth:
     """
 
     depth: int
-    documents: int
+    documents: float
     scores: NDArray[np.float64]
     spearman: float
     gap: float
@@ -73,51 +76,61 @@ def rank_agreement(
     retrievers: Sequence[Encoder | str],
     *,
     depths: Sequence[int] = (2, 5, 10, 25, 50, 100),
+    within: Within = "corpus",
     seed: int = 0,
 ) -> Agreement:
     """Score models on a full retrieval task and on pools of several depths, and correlate the two orders.
+
+    ``within="corpus"`` is what ``hard_negative_subset`` makes: one corpus, the union of all pools, so that a query also
+    meets the hard documents of others. ``within="query"`` lets each query rank its own pool alone, as reranking does:
+    far less to encode where queries are many, and much harder on models that did not pool.
 
     Args:
         data: The full task.
         models: At least three models to be ordered, or their names.
         retrievers: Models that build the pools, or their names.
         depths: Depths of the pools, each at least 1. Published: 2, 5, 10, 50, 100, 500 and 1000.
+        within: What a query ranks: ``"corpus"``, the union of the pools, or ``"query"``, its own pool.
         seed: Decides ties and random documents.
 
     Returns:
         Scores, rank correlations and gaps per depth; random documents of equal number beside them.
 
     Raises:
-        InputError: as for ``hard_negative_subset``; fewer than three models, or models that all score the same.
+        InputError: as for ``hard_negative_subset``; fewer than three models, models that all score the same, or another
+            ``within``.
     """
     if not depths or min(depths) < 1:
         raise InputError(f"depths={tuple(depths)} must be numbers of at least 1")
+    if within not in get_args(Within):
+        raise unknown_name("within", within, get_args(Within))
     full = as_retrieval(data)
     queries, documents = list(full.queries.values()), [str(text) for text in full.corpus.values()]
     pooling, scored = ready(retrievers, documents), ready(models, documents)
     if len(scored) < 3:
         raise InputError(f"models holds {len(scored)}: an order worth comparing needs at least three")
     grades = _grades(full)
-    relevant = np.unique(np.concatenate([places for places, _ in grades]))
+    answers = [places for places, _ in grades]
     found = [nearest(model, queries, documents, top_k=max(depths), seed=seed) for model in pooling.values()]
-    subsets: list[NDArray[np.intp]] = []
-    rng = np.random.default_rng(seed)
+    rng, subsets = np.random.default_rng(seed), list[list[Places]]()
     for depth in depths:
-        pooled = np.concatenate([row[:depth] for rows in found for row in rows])
-        chosen = np.union1d(relevant, pooled)
-        others = np.setdiff1d(np.arange(len(documents)), relevant)
-        drawn = rng.choice(others, size=len(chosen) - len(relevant), replace=False)
-        subsets += [chosen, np.union1d(relevant, drawn)]
-    rows = [_on_subsets(model, queries, documents, grades, subsets, seed) for model in scored.values()]
-    scores = np.array(rows)  # (M, 1 + 2 * depths)
-    whole = scores[:, 0]
+        taken = [np.unique(np.concatenate([row[:depth] for row in rows])) for rows in zip(*found, strict=True)]
+        if within == "corpus":
+            pool, relevant = np.unique(np.concatenate(taken)), np.unique(np.concatenate(answers))
+            subsets += [[part] * len(queries) for part in _pool_and_random(pool, relevant, len(documents), rng)]
+        else:
+            pairs = zip(taken, answers, strict=True)
+            parts = [_pool_and_random(pool, relevant, len(documents), rng) for pool, relevant in pairs]
+            subsets += [[first for first, _ in parts], [second for _, second in parts]]
+    scores = np.array([_on_subsets(model, queries, documents, grades, subsets, seed) for model in scored.values()])
+    whole = scores[:, 0]  # scores (M, 1 + 2 * depths)
     entries = []
     for place, depth in enumerate(depths):
         ours, theirs = scores[:, 1 + 2 * place], scores[:, 2 + 2 * place]
         entries.append(
             AtDepth(
                 depth,
-                len(subsets[2 * place]),
+                float(np.mean([len(part) for part in subsets[2 * place]])),
                 ours,
                 _spearman(ours, whole),
                 float(np.abs(ours - whole).mean()),
@@ -159,21 +172,29 @@ def _on_subsets(
     model: Any,
     queries: list[str],
     documents: list[str],
-    grades: list[tuple[NDArray[np.intp], NDArray[np.float64]]],
-    subsets: list[NDArray[np.intp]],
+    grades: list[tuple[Places, NDArray[np.float64]]],
+    subsets: list[list[Places]],  # per subset and query
     seed: int,
 ) -> list[float]:
     """Mean nDCG@10 on the full corpus, then on each subset."""
     totals = np.zeros(1 + len(subsets))
-    for row, (places, values) in zip(scores_of(model, queries, documents), grades, strict=True):
+    rows = scores_of(model, queries, documents)
+    for row, (places, values), *parts in zip(rows, grades, *subsets, strict=True):
         keys, gains = fair_keys(row, seed=seed), np.zeros(len(documents))
         gains[places] = values
         totals[0] += ndcg_at_10(keys, gains)
-        totals[1:] += [ndcg_at_10(keys[subset], gains[subset]) for subset in subsets]
+        totals[1:] += [ndcg_at_10(keys[part], gains[part]) for part in parts]
     return [float(total) / len(queries) for total in totals]
 
 
-def _grades(data: RetrievalData) -> list[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+def _pool_and_random(pool: Places, relevant: Places, size: int, rng: np.random.Generator) -> tuple[Places, Places]:
+    """The pool with the relevant documents, and the relevant ones with random others, as many in all."""
+    chosen = np.union1d(relevant, pool)
+    others = np.setdiff1d(np.arange(size), relevant)
+    return chosen, np.union1d(relevant, rng.choice(others, size=len(chosen) - len(relevant), replace=False))
+
+
+def _grades(data: RetrievalData) -> list[tuple[Places, NDArray[np.float64]]]:
     place = {key: number for number, key in enumerate(data.corpus)}
     return [
         (np.array([place[key] for key in data.qrels[query]]), np.array(list(data.qrels[query].values()), dtype=float))

@@ -150,14 +150,14 @@ def rank_intervals(
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     drawn = np.concatenate([_points(votes, weights, kinds) for weights in _task_draws(kinds, num_resamples, seed)])
     ranking = _ranking(table, method, _points(votes, np.ones((1, len(table.tasks))), kinds)[0])
-    low, high = np.quantile(midranks(-_rounded(drawn)), tails, axis=0)
-    separated = np.zeros((len(votes), len(votes)), dtype=bool)
-    for i in range(len(votes)):
-        below, above = np.quantile(drawn[:, i : i + 1] - drawn, tails, axis=0)
-        separated[i] = (below > 0) | (above < 0)
-    return RankIntervals(
-        ranking, np.minimum(low, ranking.ranks), np.maximum(high, ranking.ranks), separated, confidence
-    )
+    places = midranks(-_rounded(drawn))  # (R, N)
+    low = np.minimum(np.quantile(places, tails[0], axis=0, method="lower"), ranking.ranks)
+    high = np.maximum(np.quantile(places, tails[1], axis=0, method="higher"), ranking.ranks)
+    separated = np.zeros((len(low), len(low)), dtype=bool)
+    for i in range(len(low) - 1):
+        below, above = np.quantile(drawn[:, i : i + 1] - drawn[:, i + 1 :], tails, axis=0)
+        separated[i, i + 1 :] = separated[i + 1 :, i] = (below > 0) | (above < 0)
+    return RankIntervals(ranking, low, high, separated, confidence)
 
 
 def _votes(table: ScoreTable, method: Method) -> NDArray[np.float64]:

@@ -198,12 +198,15 @@ def predictability(
     wanted = [place[name] for name in (table.tasks if tasks is None else tasks)]
     sources = [place[name] for name in (table.tasks if given is None else given)]
     values = table.values
+    observed = values[:, wanted]
+    predicted: Floats | None = None
     if given is None and tasks is None and len(wanted) > 1:
         predicted = _predict_each_from_others(values)
-    else:
+    elif not set(wanted) & set(sources):
+        predicted = _by_one_projection(values[:, sources], observed)
+    if predicted is None:
         columns = [_predict(values[:, [s for s in sources if s != t]], values[:, t]) for t in wanted]
         predicted = np.stack(columns, axis=1)
-    observed = values[:, wanted]
     return Predictability(
         tuple(table.tasks[t] for t in wanted),
         predicted,
@@ -266,6 +269,18 @@ def _by_projection(values: Floats) -> Floats | None:
     if np.min(1 - leverage) <= _WELL_POSED:
         return None  # a model that no other is like: its prediction is not determined
     return _unstandardised(design[:, 1:] - residuals / (1 - leverage), values)
+
+
+def _by_one_projection(inputs: Floats, targets: Floats) -> Floats | None:
+    """The same tasks predict all targets: one projection serves them."""
+    if len(inputs) <= inputs.shape[1] + 1:
+        return None
+    q, r = np.linalg.qr(_standardised(inputs))
+    diagonal = np.abs(np.diag(r))
+    slack = 1 - np.sum(q**2, axis=1, keepdims=True)  # (N, 1)
+    if diagonal.min() <= _WELL_POSED * diagonal.max() or slack.min() <= _WELL_POSED:
+        return None
+    return np.asarray(targets - (targets - q @ (q.T @ targets)) / slack)
 
 
 def _by_gram(values: Floats) -> Floats | None:
