@@ -103,7 +103,8 @@ def heterogeneous_context(
                 owners = [label.split("[")[0] for label in labels]
                 measures[f"cosine_{setting}_{side}"] = measure_over_tables(near, labels, owners, seed=seed)
     if not measures:
-        raise nothing_measured("heterogeneous_context", encoder.name, "column", skipped)
+        why = "there are not two types of columns with two instances each"
+        raise nothing_measured("heterogeneous_context", encoder.name, "column", skipped, why=why)
     return PropertyResult("heterogeneous_context", encoder.name, "column", measures, details, skipped)
 
 

@@ -123,7 +123,8 @@ def functional_dependencies(
                 )
                 owners[holds].append(table.name)
     if not variances[True] or not variances[False]:
-        raise nothing_measured("functional_dependencies", encoder.name, "cell", skipped)
+        why = "no value occurs twice among the rows that were drawn"
+        raise nothing_measured("functional_dependencies", encoder.name, "cell", skipped, why=why)
     fds, others = np.array(variances[True]), np.array(variances[False])
     measures = {
         name: measure_over_tables(variances[holds], objects[holds], owners[holds], seed=seed)

@@ -102,7 +102,8 @@ def perturbation_robustness(
         if values:
             measures[f"cosine_{name}"] = measure_over_tables(values, objects, owners, seed=seed)
     if not measures:
-        raise nothing_measured("perturbation_robustness", encoder.name, "column", skipped)
+        why = "no header has a word that changes"
+        raise nothing_measured("perturbation_robustness", encoder.name, "column", skipped, why=why)
     notes = () if wordnet_folder() else ("WordNet is not installed: synonyms come from a short built-in list",)
     return PropertyResult("perturbation_robustness", encoder.name, "column", measures, details, skipped, notes)
 

@@ -163,7 +163,8 @@ def join_relationship(
         measures |= _correlations("raw_", near, raw, names, [str(join.query) for join in joins], seed)
         details["raw_pairs"] = float(len(joins))
     if not measures:
-        raise nothing_measured("join_relationship", encoder.name, "column", skipped)
+        why = f"no text column has {2 * num_values} values to make pairs of, and too few columns share values"
+        raise nothing_measured("join_relationship", encoder.name, "column", skipped, why=why)
     return PropertyResult("join_relationship", encoder.name, "column", measures, details, skipped)
 
 
@@ -201,7 +202,8 @@ def join_discovery(
         if join.query in embedded and join.candidate in embedded:
             partners[join.query].add(join.candidate)
     if not partners:
-        raise nothing_measured("join_discovery", encoder.name, "column", skipped)
+        why = f"no column shares more than {min_containment:g} of its values with one of another table"
+        raise nothing_measured("join_discovery", encoder.name, "column", skipped, why=why)
     places = sorted(embedded)
     directions = units(np.stack([embedded[place] for place in places]))
     recalls: dict[int, list[float]] = {k: [] for k in top_k}

@@ -83,7 +83,7 @@ def cosines(vector: ArrayLike, others: ArrayLike) -> Floats:
     if first.shape[1] != rows.shape[1]:
         raise InputError(f"vector has {first.shape[1]} numbers, others have {rows.shape[1]}: they must agree")
     gaps = units(first) - units(rows)
-    return np.asarray(np.round(1 - np.einsum("md,md->m", gaps, gaps) / 2, 15))  # a small gap keeps its digits
+    return np.asarray(np.clip(1 - np.einsum("md,md->m", gaps, gaps) / 2, -1, 1))  # no gap, no rounding
 
 
 def units(rows: Floats) -> Floats:
@@ -221,7 +221,7 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float:
         raise InputError(f"first and second must be lists of one length, got shapes {one.shape} and {two.shape}")
     if one.size == 0 or np.ptp(one) == 0 or np.ptp(two) == 0:
         return float("nan")
-    return float(np.round(Spearman(two)(one[None], np.ones((1, len(one))))[0], 15))
+    return float(np.clip(Spearman(two)(one[None], np.ones((1, len(one))))[0], -1, 1))
 
 
 def nearest(vectors: ArrayLike, queries: Sequence[int], top_k: int) -> NDArray[np.intp]:

@@ -152,13 +152,14 @@ class Report:
 
     def _section(self, result: PropertyResult) -> str:
         rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{each.interval.estimate:.4f}</td>"
+            f"<tr><td>{escape(name.replace('_', ' '))}</td><td>{each.interval.estimate:.4f}</td>"
             f"<td>{_between(each.interval.low, each.interval.high)}</td><td>{len(each.values):,}</td></tr>"
             for name, each in result.measures.items()
         )
-        remarks = [*result.notes, *(f"{name}: {value:.4g}" for name, value in result.details.items())]
-        remarks += [f"{len(result.skipped)} tables were left out"] if result.skipped else []
-        notes = "".join(f"<li>{escape(remark)}</li>" for remark in remarks)
+        remarks = list(result.notes)
+        remarks += [", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in result.details.items())]
+        remarks += [f"left out: {', '.join(result.skipped)}"] if result.skipped else []
+        notes = "".join(f"<li>{escape(remark)}</li>" for remark in remarks if remark)
         question = escape(_QUESTIONS.get(result.name, ""))
         return (
             f"<section><h2>{escape(result.name.replace('_', ' '))}</h2><p>{question} <small>level: "
@@ -264,42 +265,45 @@ def reference_cosines(encoder: TableEmbedder, tables: Sequence[Table]) -> Floats
 
 
 def _picture(result: PropertyResult, reference: Floats) -> str:
-    """The values of all measures as dots with their mean and interval, as an SVG drawing."""
-    pyplot = require("matplotlib.figure", extra="evaluate")
-    require("matplotlib.backends.backend_svg", extra="evaluate")
-    import matplotlib
+    """All values as dots, with mean and interval, as an SVG drawing; spreads have an axis of their own."""
+    matplotlib = require("matplotlib", extra="evaluate")
+    drawing = require("matplotlib.figure", extra="evaluate")
+    spreads = [name for name in result.measures if name.startswith("mcv")]
+    panels = [names for names in ([name for name in result.measures if name not in spreads], spreads) if names]
+    figure = drawing.Figure(figsize=(6.4, 0.65 * len(panels) + 0.3 * len(result.measures)), layout="constrained")
+    heights = [len(names) + 0.6 for names in panels]
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": result.name, "font.size": 9}):
+        grid = figure.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
+        for axes, names in zip(grid, panels, strict=True):
+            _draw(axes, result, names, reference)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return stream.getvalue()[stream.getvalue().index("<svg") :]
 
-    names = list(result.measures)
-    figure = pyplot.Figure(figsize=(6.4, 0.75 + 0.34 * len(names)), layout="constrained")
-    axes = figure.add_subplot()
+
+def _draw(axes: Any, result: PropertyResult, names: Sequence[str], reference: Floats) -> None:
     rng = np.random.default_rng(0)
-    correlation = result.name == "join_relationship"
+    correlation = result.name == "join_relationship"  # the values are cosines, the estimate is a correlation
     if reference.size and any(name.startswith("cosine") for name in names):
         low, high = np.quantile(reference, [0.05, 0.95])
-        axes.axvspan(low, high, color="#d9d9d9", lw=0, label="between different columns (90 %)")
+        axes.axvspan(low, high, color="#dddddd", lw=0, label="cosine between different columns (90 %)")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8, borderpad=0)
     for row, name in enumerate(reversed(names)):
         each = result.measures[name]
-        if not correlation:  # there the values are cosines, the mean is a correlation
-            jitter = rng.uniform(-0.22, 0.22, size=len(each.values))
-            axes.plot(each.values, row + jitter, ".", color="#4c78a8", alpha=0.35, ms=4, mew=0, rasterized=False)
+        if not correlation:
+            shift = rng.uniform(-0.25, 0.25, size=len(each.values))
+            axes.plot(each.values, row + shift, ".", color="#4c78a8", alpha=0.35, ms=4, mew=0)
         ends = np.array([each.interval.low, each.interval.high])
         if np.isfinite(ends).all():
             axes.plot(ends, [row, row], "-", color="#c03d3e", lw=2, solid_capstyle="butt")
         axes.plot(each.interval.estimate, row, "o", color="#c03d3e", ms=5)
-    axes.set_yticks(range(len(names)), list(reversed(names)))
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in reversed(names)])
     axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.margins(x=0.02)
     axes.grid(axis="x", color="#eeeeee")
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel(
-        "Spearman's correlation of overlap and cosine" if correlation else "value per object, mean and 95 %"
-    )
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8, borderpad=0)
-    stream = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": result.name, "font.size": 9}):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return stream.getvalue()[stream.getvalue().index("<svg") :]
+    axes.set_xlabel("rank correlation of overlap and cosine, with 95 %" if correlation else "objects; mean with 95 %")
 
 
 def _between(low: float, high: float) -> str:

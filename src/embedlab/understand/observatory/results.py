@@ -136,7 +136,9 @@ def measure_over_tables(
     return Measure(bootstrap_interval(units, seed=seed), sample, tuple(objects))
 
 
-def nothing_measured(name: str, encoder: str, level: str, skipped: Mapping[str, str]) -> InputError:
+def nothing_measured(
+    name: str, encoder: str, level: str, skipped: Mapping[str, str], *, why: str = "there is no table"
+) -> InputError:
     """Build the error for a property that no table allowed to measure.
 
     Args:
@@ -144,11 +146,12 @@ def nothing_measured(name: str, encoder: str, level: str, skipped: Mapping[str, 
         encoder: Name of the encoder.
         level: What was to be embedded.
         skipped: Reason per table.
+        why: The reason where no table was skipped.
 
     Returns:
         The error, ready to be raised.
     """
-    reasons = "; ".join(f"{table}: {reason}" for table, reason in list(skipped.items())[:3]) or "there is no table"
+    reasons = "; ".join(f"{table}: {reason}" for table, reason in list(skipped.items())[:3]) or why
     return InputError(f"tables: {name} of {encoder!r} at level {level!r} cannot be measured on any of them ({reasons})")
 
 
