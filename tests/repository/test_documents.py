@@ -91,7 +91,8 @@ def test_commands_in_the_text_exist(page: Path) -> None:
             command = verbs.get(words[0])
             assert command is not None or words[0].startswith("-"), f"{page.name}: there is no verb {words[0]!r}"
             while hasattr(command, "commands"):
-                words = words[1:]
+                default = getattr(command, "default_command", None)  # `inspect NAME` is `inspect space NAME`
+                words = words[1:] if words[1] in command.commands or default is None else [default, *words[1:]]
                 command = command.commands[words[0]]
             known = {
                 name for option in getattr(command, "params", []) for name in (*option.opts, *option.secondary_opts)

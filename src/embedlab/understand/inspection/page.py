@@ -8,8 +8,9 @@ from html import escape
 from embedlab._core.files import atomic_write
 from embedlab.understand.inspection.plots import pictures_of
 from embedlab.understand.inspection.record import Inspection
-from embedlab.understand.inspection.sections import Section, Table, sections_of
-from embedlab.understand.inspection.terminal import headline
+from embedlab.understand.inspection.sections import Section, Table, headline, sections_of
+
+_LONG = 15  # rows of a table that is folded up
 
 _CSS = """
 :root { color-scheme: light dark; --paper: #fdfdfc; --ink: #22262b; --soft: #646b75; --line: #cfd4da; --card: #f3f4f6;
@@ -22,15 +23,16 @@ body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 58rem; backgroun
 h1 { margin: 0; font-size: 1.7rem; line-height: 1.25; overflow-wrap: anywhere; }
 h2 { margin: 2.75rem 0 .35rem; padding-top: 1rem; border-top: 1px solid var(--line); font-size: 1.2rem;
   overflow-wrap: anywhere; }
-h3, caption { margin: 1.25rem 0 .35rem; font-size: .95rem; font-weight: 600; text-align: left; }
+caption, summary { margin: 1.25rem 0 .35rem; font-size: .95rem; font-weight: 600; text-align: left; }
 p { margin: .35rem 0; max-width: 46rem; }
 .soft, .note { color: var(--soft); }
 .note { font-size: .88rem; margin-top: .75rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .75rem; margin: 1.5rem 0 0;
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(7rem, 1fr)); gap: .75rem; margin: 1.5rem 0 0;
   padding: 0; list-style: none; }
-.tiles li { padding: .75rem .9rem; border-radius: .6rem; background: var(--card); }
-.tiles b { display: block; font-size: 1.5rem; font-weight: 600; font-variant-numeric: tabular-nums; }
-.tiles span { color: var(--soft); font-size: .85rem; }
+.tiles li { padding: .7rem .75rem; border-radius: .6rem; background: var(--card); }
+.tiles b { display: block; white-space: nowrap; font-size: 1.4rem; font-weight: 600;
+  font-variant-numeric: tabular-nums; }
+.tiles span { display: block; color: var(--soft); font-size: .82rem; line-height: 1.35; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 500; color: var(--soft); white-space: nowrap; }
@@ -38,10 +40,13 @@ td { font-variant-numeric: tabular-nums; }
 td:not(:last-child) { white-space: nowrap; }
 td:last-child { overflow-wrap: anywhere; }
 .numbers td:last-child { color: var(--soft); }
+.texts th:first-child { width: 5rem; }
 figure { margin: 1rem 0 0; }
 figure svg { display: block; width: 100%; height: auto; }
 .tables { display: grid; gap: 0 2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
 .wide { overflow-x: auto; }
+summary { cursor: pointer; }
+summary .soft { font-weight: 400; }
 footer { margin-top: 3rem; color: var(--soft); font-size: .88rem; }
 @media print { h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
 @media (max-width: 40rem) { td:not(:last-child) { white-space: normal; } }
@@ -101,7 +106,7 @@ def write_page(found: Inspection, path: str | os.PathLike[str]) -> None:
 def _tiles(found: Inspection) -> str:
     tiles = [
         (f"{found.isotropy.mean_cosine.estimate:.2f}", "mean cosine of two texts"),
-        (f"{found.isotropy.effective_rank.estimate:.0f} / {found.dim}", "dimensions in use"),
+        (f"{found.isotropy.effective_rank.estimate:.0f}", f"dimensions in use, of {found.dim}"),
     ]
     if found.dimension is not None:
         tiles.append((f"{found.dimension.likelihood.estimate:.0f}", "dimensions near a text"))
@@ -139,5 +144,10 @@ def _section(section: Section, picture: tuple[str, str] | None) -> str:
 def _table(table: Table) -> str:
     head = "".join(f"<th scope=col>{escape(name)}</th>" for name in table.header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    title = f"<caption>{escape(table.title)}</caption>"
-    return f"<div class=wide><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    cells = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    title = escape(table.title)
+    kind = " class=texts" if table.texts and len(table.header) == 2 else ""
+    if len(table.rows) > _LONG:
+        count = f"<span class=soft>{len(table.rows)} rows</span>"
+        return f"<details><summary>{title} {count}</summary><div class=wide><table{kind}>{cells}</details>"
+    return f"<div class=wide><table{kind}><caption>{title}</caption>{cells}"

@@ -10,6 +10,8 @@ from embedlab.ops.significance import Interval
 from embedlab.understand.geometry.intervals import text_of
 from embedlab.understand.inspection.record import Against, Bucket, Inspection, TextMark
 
+_ENOUGH = 10  # texts of a length, to say something about it
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -67,6 +69,21 @@ def sections_of(found: Inspection) -> tuple[Section, ...]:
     return tuple(section for section in (part(found) for part in parts) if section is not None)
 
 
+def headline(found: Inspection) -> str:
+    """Say in one line what was inspected."""
+    by = f" by {_model_name(found.model)}" if found.model else ""
+    without = f", {found.left_out:,} zero rows left out" if found.left_out else ""
+    return f"{found.name}: {found.rows:,} vectors of {found.dim} numbers{by}{without}"
+
+
+def _model_name(model: str) -> str:
+    """Name a model for people: of a folder the two last parts, which say more than where this machine keeps it."""
+    if model == "default":
+        return "the default model"
+    parts = model.replace("\\", "/").strip("/").split("/")
+    return model if len(parts) < 3 or "://" in model else "/".join(parts[-2:])
+
+
 def _directions(found: Inspection) -> Section:
     shape = found.isotropy
     return Section(
@@ -81,7 +98,7 @@ def _directions(found: Inspection) -> Section:
             ("participation", text_of(shape.participation_ratio, digits=1), "strong directions"),
             ("90 % of variance", str(shape.components_90), "principal components"),
         ),
-        note="A few rows per dimension are too few: IsoScore and ranks come out too small."
+        note=f"{shape.rows:,} rows are few for {shape.dim} dimensions: IsoScore and ranks come out too small."
         if shape.rows < 10 * shape.dim
         else "",
     )
@@ -150,18 +167,15 @@ def _lengths(found: Inspection) -> Section | None:
             if bucket.num_texts
         )
         tables.append(Table(profile.quantity, (found.length_unit, "texts", "mean"), rows))
-    first = [b for b in found.profiles[0].buckets if math.isfinite(b.mean_low) and math.isfinite(b.mean_high)]
-    reading = "Too few lengths to compare."
-    if len(first) > 1:
-        low, high = first[0], first[-1]
-        change = high.mean - low.mean
+    enough = [b for b in found.profiles[0].buckets if b.num_texts >= _ENOUGH and math.isfinite(b.mean_low)]
+    reading = f"There are no two ranges of length with {_ENOUGH} texts each to compare."
+    if len(enough) > 1:
+        low, high = enough[0], enough[-1]
         sure = high.mean_low > low.mean_high or high.mean_high < low.mean_low
-        what = "more alike than" if change > 0 else "less alike than"
+        what = "as alike as" if not sure else "more alike than" if high.mean > low.mean else "less alike than"
         reading = (
-            f"Long texts are {what} short ones: mean cosine {low.mean:.3f} at {_span(low)} {found.length_unit}, "
-            f"{high.mean:.3f} at {_span(high)}."
-            if sure
-            else f"Long texts are about as alike as short ones ({low.mean:.3f} and {high.mean:.3f})."
+            f"Long texts are {'' if sure else 'within error '}{what} short ones: mean cosine {low.mean:.3f} at "
+            f"{_span(low)} {found.length_unit}, {high.mean:.3f} at {_span(high)}."
         )
     note = (
         "Long texts may also be about other things than short ones; embedlab.understand.length_collapse."
@@ -251,9 +265,9 @@ def _against(found: Inspection) -> Section | None:
 def _told_apart(other: Against) -> str:
     if other.test.pvalue >= 0.05:
         return f"Not distinguishable by depth: Q is {other.q.estimate:.3f} (p {other.test.pvalue:.2g})."
-    way = "lie further out" if other.test.q < 0.5 else "lie closer to the centre"
-    degree = "far" if abs(other.test.q - 0.5) > 0.3 else "clearly" if abs(other.test.q - 0.5) > 0.1 else "slightly"
-    return f"Its texts {way}, {degree}: Q is {other.q.estimate:.3f} (p {other.test.pvalue:.2g})."
+    way = "further out" if other.test.q < 0.5 else "nearer to the centre"
+    degree = "much" if abs(other.test.q - 0.5) > 0.3 else "clearly" if abs(other.test.q - 0.5) > 0.1 else "slightly"
+    return f"Its texts lie {degree} {way}: Q is {other.q.estimate:.3f} (p {other.test.pvalue:.2g})."
 
 
 def _gap(found: Inspection) -> Section | None:
@@ -278,7 +292,7 @@ def _models(found: Inspection) -> Section | None:
         return None
     return Section(
         "models",
-        f"How alike is the space of {found.other_model}?",
+        f"How alike is the space of {_model_name(found.other_model or '')}?",
         f"Of the {alike.k} nearest texts in one space, {alike.overlap:.0%} (intersection over union) are nearest in "
         f"the other. Through {alike.num_anchors} common anchors, a text finds itself with reciprocal rank "
         f"{alike.mrr:.2f}: "

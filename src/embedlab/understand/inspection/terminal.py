@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedlab.understand.inspection.record import Inspection
-from embedlab.understand.inspection.sections import sections_of
+from embedlab.understand.inspection.sections import headline, sections_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,11 +47,3 @@ def print_inspection(found: Inspection, console: Console) -> None:
     for what, why in found.missing.items():
         if what != "texts":
             console.print(Text(f"{what}: not looked at, {why}", style="dim"))
-
-
-def headline(found: Inspection) -> str:
-    """Say in one line what was inspected."""
-    model = "the default model" if found.model == "default" else found.model
-    by = f" by {model}" if model else ""
-    without = f", {found.left_out:,} zero rows left out" if found.left_out else ""
-    return f"{found.name}: {found.rows:,} vectors of {found.dim} numbers{by}{without}"
