@@ -277,15 +277,17 @@ class RelativeProjection(Module):
             return None
         before = modules_before(host, self)
         weights = weights_of(before)
-        if self.training or weights != self._seen:
-            vectors = embed_anchors(host, before, self.texts)
-            if self.training:
-                return vectors
-            self.anchors = vectors.to(self.anchors)
-            if not self._mean_given:
-                self.mean = self.anchors.mean(dim=0)
+        if self.training:
+            return embed_anchors(host, before, self.texts)
+        if weights != self._seen:
+            self._keep(embed_anchors(host, before, self.texts))
             self._seen = weights
         return None
+
+    def _keep(self, vectors: Tensor) -> None:
+        self.anchors = vectors.to(self.anchors)
+        if not self._mean_given:
+            self.mean = self.anchors.mean(dim=0)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_host": None, "_seen": None}  # a copy belongs to no model until it is told
@@ -310,8 +312,7 @@ class RelativeProjection(Module):
         if host is not None and self.texts is not None:
             before = modules_before(host, self)
             if weights_of(before) != self._seen:
-                self.anchors = embed_anchors(host, before, self.texts).to(self.anchors)
-                self._seen = None if self.training else weights_of(before)
+                self._keep(embed_anchors(host, before, self.texts))
             self.encoder_id = fingerprint(before)
         self.save_config(output_path)
         self.save_torch_weights(output_path)
