@@ -84,6 +84,8 @@ def test_a_folder_of_files_and_databases(tmp_path: Path) -> None:
 def test_several_frames() -> None:
     assert [table.name for table in read_tables([{"a": [1]}, {"b": [2]}])] == ["table0", "table1"]
     assert [table.name for table in read_tables({"x": {"a": [1]}})] == ["x"]
+    twice = [Table("t", ("a",), (("1",),))] * 2
+    assert [table.name for table in read_tables(twice)] == ["t", "t#2"]
     assert read_tables({"a": [1], "b": [2]})[0].header == ("a", "b")
     assert read_tables(Table("t", (), ()))[0].num_rows == 0
 

@@ -276,6 +276,24 @@ def test_all_properties_for_a_transformer_and_a_sentence_encoder(default, transf
     assert list(report.results)[:2] == ["row_order", "column_order"]
 
 
+def test_orders_are_compared_at_every_level_asked_for(transformer):
+    options = {"properties": ["row_order", "sample_fidelity"], "num_variants": 2}
+    report = characterize(transformer, [TOWNS], levels=["column", "row", "table"], **options)
+    assert list(report.results) == ["row_order", "row_order_row", "row_order_table", "sample_fidelity"]
+    assert len(report.results["row_order_table"].measures["mcv"].values) == 1
+    assert report.results["row_order_row"].level == "row"
+    for levels, says in ((["rows"], "did you mean 'row'"), ([], "at least one")):
+        with pytest.raises(InputError, match=says):
+            characterize(transformer, [TOWNS], levels=levels, **options)
+
+
+def test_frames_are_taken_by_each_property(default):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(dict(zip(TOWNS.header, TOWNS.columns, strict=True)))
+    by_frame = sample_fidelity(default, {"towns": frame}, num_samples=3)
+    assert by_frame.to_dict() == sample_fidelity(default, [TOWNS], num_samples=3).to_dict()
+
+
 def test_odd_tables_are_named_with_the_reason(default, transformer):
     wide = Table("wide", ("people",) * 200, (("1", "2", "3", "4"),) * 200)
     odd = [

@@ -38,6 +38,10 @@ def tables(
     only: Annotated[
         list[str] | None, typer.Option("--property", help="Only this property; may be repeated. All eight by default.")
     ] = None,
+    level: Annotated[
+        list[str] | None,
+        typer.Option(help="What to compare when rows or columns are reordered: column, row, table; may be repeated."),
+    ] = None,
     variants: Annotated[int, typer.Option(min=1, help="Permutations and samples per table.")] = 20,
     max_tables: Annotated[int, typer.Option(min=1, help="Tables to use, drawn at random from more.")] = 50,
     max_length: Annotated[
@@ -65,6 +69,7 @@ def tables(
             encoder,
             read,
             properties=only,
+            levels=level or ("column",),
             options=options,
             num_variants=variants,
             max_tables=max_tables,

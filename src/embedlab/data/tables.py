@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def read_tables(source: str | Path | Frame | Mapping[str, Frame] | Iterable[Fram
         ['a', 'b']
     """
     if isinstance(source, (str, Path)):
-        return _read_path(Path(source))
+        return _told_apart(_read_path(Path(source)))
     if isinstance(source, Table) or hasattr(source, "iloc") or hasattr(source, "get_columns"):
         return [as_table(source)]
     if isinstance(source, Mapping):
@@ -139,7 +140,7 @@ def read_tables(source: str | Path | Frame | Mapping[str, Frame] | Iterable[Fram
         raise InputError(f"source of type {type(source).__name__}: give a folder, a file or frames")
     if not tables:
         raise InputError("source holds no table")
-    return tables
+    return _told_apart(tables)
 
 
 def read_csv(content: str, *, name: str = "table", header: Sequence[str] | None = None) -> Table:
@@ -188,6 +189,17 @@ def _text(value: object) -> str:
     if isinstance(value, float) and math.isfinite(value) and value == int(value) and abs(value) < 1e15:
         return str(int(value))
     return " ".join(str(value).split())
+
+
+def _told_apart(tables: list[Table]) -> list[Table]:
+    """Number the later ones of tables with the same name."""
+    seen: Counter[str] = Counter()
+    named = []
+    for table in tables:
+        seen[table.name] += 1
+        count = seen[table.name]
+        named.append(table if count == 1 else Table(f"{table.name}#{count}", table.header, table.columns))
+    return named
 
 
 def _is_frame(value: object) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedlab._core.errors import InputError
 from embedlab._core.extras import require
-from embedlab.data.tables import Table
+from embedlab.data.tables import Frame, Table, read_tables
 from embedlab.ops.significance import bootstrap_interval
 from embedlab.understand.observatory.encoders import TableEmbedder
 from embedlab.understand.observatory.measures import cosines, majority, units
@@ -44,7 +44,7 @@ class _Instance:
 @register_property("heterogeneous_context")
 def heterogeneous_context(
     encoder: TableEmbedder,
-    tables: Sequence[Table],
+    tables: Frame,
     *,
     types: Mapping[tuple[str, int], str] | None = None,
     num_types: int = 10,
@@ -74,6 +74,7 @@ def heterogeneous_context(
         InputError: there are not two types with two instances each, or an option has a value that is not allowed.
         MissingExtraError: the extra ``evaluate`` is not installed.
     """
+    tables = read_tables(tables)
     if num_types < 2 or num_instances < 1:
         raise InputError(f"num_types={num_types} must be at least 2 and num_instances={num_instances} at least 1")
     clustering = require("sklearn.cluster", extra="evaluate")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedlab._core.errors import InputError
-from embedlab.data.tables import Frame, Table, as_table
+from embedlab.data.tables import Frame, Table, as_table, read_tables
 from embedlab.understand.observatory.encoders import TableEmbedder
 from embedlab.understand.observatory.results import (
     PropertyResult,
@@ -67,7 +66,7 @@ def find_fds(data: Frame, *, min_rows: int = 10) -> list[Dependency]:
 @register_property("functional_dependencies")
 def functional_dependencies(
     encoder: TableEmbedder,
-    tables: Sequence[Table],
+    tables: Frame,
     *,
     min_rows: int = 10,
     window: int = 2,
@@ -97,6 +96,7 @@ def functional_dependencies(
     Raises:
         InputError: no table can be measured, or an option has a value that is not allowed.
     """
+    tables = read_tables(tables)
     if window < 0 or max_rows < 2:
         raise InputError(f"window={window} must be at least 0 and max_rows={max_rows} at least 2")
     variances: dict[bool, list[float]] = {True: [], False: []}

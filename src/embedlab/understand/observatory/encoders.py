@@ -101,7 +101,7 @@ class SentenceColumnEncoder(ByLevel):
         return [rows[[known.get(text, -1) for text in own]].reshape(len(own), rows.shape[1]) for own in texts]
 
     def num_rows_that_fit(self, tables: Sequence[Table], *, level: str) -> int:
-        """Return the largest common prefix none of whose objects is longer than the encoder's limit, by bisection."""
+        """Return the largest common prefix none of whose objects is longer than the encoder's limit."""
         most = min((table.num_rows for table in tables), default=0)
         if self.max_length is None or self._tokenizer is None:
             return most
@@ -196,7 +196,7 @@ def load_table_encoder(
 
 
 def largest(most: int, fits: Callable[[int], bool]) -> int:
-    """Find by bisection the largest number, up to some most, for which a monotone condition still holds.
+    """Find the largest number, up to some most, for which a monotone condition still holds: double, then bisect.
 
     Args:
         most: Upper end.
@@ -209,7 +209,9 @@ def largest(most: int, fits: Callable[[int], bool]) -> int:
         >>> largest(100, lambda rows: rows * rows < 50)
         7
     """
-    low, high = 0, most
+    low, high = 0, min(1, most)
+    while high < most and fits(high):  # what lies far beyond the answer is never looked at
+        low, high = high, min(2 * high, most)
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedlab._core.errors import InputError
-from embedlab.data.tables import Table
+from embedlab.data.tables import Frame, Table, read_tables
 from embedlab.models import load_model
 from embedlab.ops.significance import bootstrap_interval
 from embedlab.understand.observatory.encoders import SentenceColumnEncoder, TableEmbedder
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 @register_property("entity_stability")
 def entity_stability(
     encoder: TableEmbedder,
-    tables: Sequence[Table],
+    tables: Frame,
     *,
     others: Sequence[TableEmbedder] | None = None,
     top_k: Sequence[int] = (5, 10, 20),
@@ -53,6 +53,7 @@ def entity_stability(
     Raises:
         InputError: there are not more cells than K, or an option has a value that is not allowed.
     """
+    tables = read_tables(tables)
     if not top_k or min(top_k) < 1 or num_queries < 1:
         raise InputError(f"top_k={tuple(top_k)!r} and num_queries={num_queries} must be at least 1")
     models = [encoder, *(others if others is not None else [SentenceColumnEncoder(load_model())])]

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from embedlab._core.errors import InputError, unknown_name
-from embedlab.data.tables import Table
+from embedlab.data.tables import Frame, read_tables
 from embedlab.understand.observatory.encoders import TableEmbedder
 from embedlab.understand.observatory.measures import cosines
 from embedlab.understand.observatory.results import (
@@ -53,7 +53,7 @@ SYNONYMS = {
 @register_property("perturbation_robustness")
 def perturbation_robustness(
     encoder: TableEmbedder,
-    tables: Sequence[Table],
+    tables: Frame,
     *,
     perturbations: Sequence[str | Perturbation] = ("abbreviation", "synonym"),
     seed: int = 0,
@@ -75,6 +75,7 @@ def perturbation_robustness(
     Raises:
         InputError: there is no such perturbation, or none changes a header of any table.
     """
+    tables = read_tables(tables)
     measures, details, skipped = {}, {}, {}
     for given in perturbations:
         change, name = _perturbation(given)

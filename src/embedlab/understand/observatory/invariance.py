@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedlab._core.errors import InputError
-from embedlab.data.tables import Table
+from embedlab.data.tables import Frame, Table, read_tables
 from embedlab.understand.observatory.encoders import TableEmbedder
 from embedlab.understand.observatory.levels import serialise
 from embedlab.understand.observatory.measures import cosines, mcv
@@ -30,7 +30,7 @@ Variant = tuple[Table, NDArray[np.intp]]
 @register_property("row_order")
 def row_order(
     encoder: TableEmbedder,
-    tables: Sequence[Table],
+    tables: Frame,
     *,
     level: str = "column",
     num_permutations: int = 1000,
@@ -54,6 +54,7 @@ def row_order(
     Raises:
         InputError: no table can be measured, or an option has a value that is not allowed.
     """
+    tables = read_tables(tables)
     _check_count("num_permutations", num_permutations)
 
     def variants(table: Table, rng: np.random.Generator) -> list[Variant]:
@@ -66,7 +67,7 @@ def row_order(
 @register_property("column_order")
 def column_order(
     encoder: TableEmbedder,
-    tables: Sequence[Table],
+    tables: Frame,
     *,
     level: str = "column",
     num_permutations: int = 1000,
@@ -87,6 +88,7 @@ def column_order(
     Raises:
         InputError: no table can be measured, or an option has a value that is not allowed.
     """
+    tables = read_tables(tables)
     _check_count("num_permutations", num_permutations)
 
     def variants(table: Table, rng: np.random.Generator) -> list[Variant]:
@@ -99,7 +101,7 @@ def column_order(
 @register_property("sample_fidelity")
 def sample_fidelity(
     encoder: TableEmbedder,
-    tables: Sequence[Table],
+    tables: Frame,
     *,
     ratios: Sequence[float] = (0.25, 0.5, 0.75),
     num_samples: int = 1000,
@@ -120,6 +122,7 @@ def sample_fidelity(
     Raises:
         InputError: no table can be measured, or an option has a value that is not allowed.
     """
+    tables = read_tables(tables)
     _check_count("num_samples", num_samples)
     if not ratios or not all(0 < ratio < 1 for ratio in ratios):
         raise InputError(f"ratios={tuple(ratios)!r} must be shares in (0, 1), at least one")
@@ -140,9 +143,7 @@ def sample_fidelity(
     return PropertyResult("sample_fidelity", encoder.name, "column", measures, skipped=skipped)
 
 
-def noise_floor(
-    encoder: TableEmbedder, tables: Sequence[Table], *, level: str = "column", seed: int = 0
-) -> PropertyResult:
+def noise_floor(encoder: TableEmbedder, tables: Frame, *, level: str = "column", seed: int = 0) -> PropertyResult:
     """Measure what batching and precision alone do: the same table alone, and in the company of others.
 
     Args:
@@ -157,6 +158,7 @@ def noise_floor(
     Raises:
         InputError: no table can be measured.
     """
+    tables = read_tables(tables)
 
     short = []
     skipped: dict[str, str] = {}

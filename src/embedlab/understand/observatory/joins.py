@@ -104,7 +104,7 @@ def find_joins(tables: Frame, *, min_containment: float = 0.0) -> list[Join]:
 @register_property("join_relationship")
 def join_relationship(
     encoder: TableEmbedder,
-    tables: Sequence[Table],
+    tables: Frame,
     *,
     num_values: int = 12,
     num_repeats: int = 6,
@@ -135,6 +135,7 @@ def join_relationship(
     Raises:
         InputError: there are neither controlled nor raw pairs, or an option has a value that is not allowed.
     """
+    tables = read_tables(tables)
     measures: dict[str, Measure] = {}
     details: dict[str, float] = {}
     pairs = overlap_pairs(tables, num_values=num_values, num_repeats=num_repeats, max_sources=max_sources, seed=seed)
@@ -170,7 +171,7 @@ def join_relationship(
 
 def join_discovery(
     encoder: TableEmbedder,
-    tables: Sequence[Table],
+    tables: Frame,
     *,
     min_containment: float = 0.5,
     top_k: Sequence[int] = (1, 5, 10),
@@ -194,6 +195,7 @@ def join_discovery(
     Raises:
         InputError: no column has a partner, or an option has a value that is not allowed.
     """
+    tables = read_tables(tables)
     if not top_k or min(top_k) < 1:
         raise InputError(f"top_k={tuple(top_k)!r} must be numbers of at least 1")
     embedded, skipped = column_embeddings(encoder, tables, max_chunks=max_chunks)

@@ -75,7 +75,7 @@ def cosines(vector: ArrayLike, others: ArrayLike) -> Floats:
         InputError: shapes do not fit, or a number is not finite.
 
     Example:
-        >>> cosines([1.0, 1.0], [[1.0, 1.0], [1.0, -1.0], [-2.0, -2.0]]).tolist()
+        >>> cosines([1.0, 0.0], [[3.0, 0.0], [0.0, 2.0], [-1.0, 0.0]]).tolist()
         [1.0, 0.0, -1.0]
     """
     rows = _matrix("others", others)
@@ -213,7 +213,7 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float:
         InputError: sizes differ, or a number is not finite.
 
     Example:
-        >>> spearman([1, 2, 3, 4], [1, 3, 2, 4])
+        >>> round(spearman([1, 2, 3, 4], [1, 3, 2, 4]), 9)
         0.8
     """
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)

@@ -21,15 +21,17 @@ from embedlab._core.files import atomic_write
 from embedlab.data.tables import Frame, Table, read_tables
 from embedlab.understand.observatory.encoders import TableEmbedder
 from embedlab.understand.observatory.invariance import noise_floor
+from embedlab.understand.observatory.levels import LEVELS
 from embedlab.understand.observatory.measures import units
 from embedlab.understand.observatory.results import PROPERTIES, PropertyResult
 
 Floats = NDArray[np.float64]
 
+_LEVELLED = ("row_order", "column_order")
 _SAME = 0.995  # cosine between different columns beyond which they cannot be told apart
 
 _QUESTIONS = {
-    "row_order": "Does a column's embedding stay when rows are reordered?",
+    "row_order": "Does an embedding stay when rows are reordered?",
     "column_order": "Does it stay when columns are reordered?",
     "join_relationship": "Are columns nearer the more values they share?",
     "functional_dependencies": "Is a functional dependency a constant step between cells?",
@@ -174,6 +176,7 @@ def characterize(
     tables: Frame,
     *,
     properties: Sequence[str] | None = None,
+    levels: Sequence[str] = ("column",),
     options: Mapping[str, Mapping[str, Any]] | None = None,
     num_variants: int = 20,
     max_tables: int = 50,
@@ -186,6 +189,8 @@ def characterize(
         encoder: The encoder under test.
         tables: A folder, a file, frames or tables: whatever ``read_tables`` takes.
         properties: Names of the properties to measure; all that are registered by default.
+        levels: What to reorder and compare in ``row_order`` and ``column_order``; the paper takes ``"column"``,
+            ``"row"`` and ``"table"``. Results of further levels are called ``row_order_<level>``.
         options: Property -> keyword arguments for it.
         num_variants: Permutations and samples per table, where ``options`` do not say; the paper takes up to 1000.
         max_tables: Tables to use, drawn at random from more.
@@ -211,8 +216,13 @@ def characterize(
     for name in (*wanted, *(options or ())):
         if name not in PROPERTIES:
             raise unknown_name("property", name, PROPERTIES)
-    if num_variants < 1 or max_tables < 1:
-        raise InputError(f"num_variants={num_variants} and max_tables={max_tables} must be at least 1")
+    for level in levels:
+        if level not in LEVELS:
+            raise unknown_name("level", level, LEVELS)
+    if not levels or num_variants < 1 or max_tables < 1:
+        raise InputError(
+            f"levels={tuple(levels)!r}, num_variants={num_variants}, max_tables={max_tables}: at least one of each"
+        )
     used = read_tables(tables)
     if len(used) > max_tables:
         drawn = np.sort(np.random.default_rng(seed).choice(len(used), size=max_tables, replace=False))
@@ -227,12 +237,15 @@ def characterize(
     results: dict[str, PropertyResult] = {}
     failed: dict[str, str] = {}
     for name in wanted:
-        if on_progress is not None:
-            on_progress(name)
-        try:
-            results[name] = PROPERTIES[name](encoder, used, seed=seed, **chosen.get(name, {}))
-        except (InputError, MissingExtraError) as error:
-            failed[name] = str(error)
+        for level in levels if name in _LEVELLED else levels[:1]:
+            key = name if level == levels[0] else f"{name}_{level}"
+            given = {"level": level} if name in _LEVELLED else {}
+            if on_progress is not None:
+                on_progress(key)
+            try:
+                results[key] = PROPERTIES[name](encoder, used, seed=seed, **{**given, **chosen.get(name, {})})
+            except (InputError, MissingExtraError) as error:
+                failed[key] = str(error)
     try:
         floor = noise_floor(encoder, used, seed=seed)
     except InputError:

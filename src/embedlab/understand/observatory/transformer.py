@@ -116,7 +116,7 @@ class TableEncoder(ByLevel):
         return results
 
     def num_rows_that_fit(self, tables: Sequence[Table], *, level: str) -> int:
-        """Return the largest number of leading rows with which every one of these tables fits, by bisection.
+        """Return the largest number of leading rows with which every one of these tables fits.
 
         Args:
             tables: Tables that are to be compared, so that all are cut at the same row.
