@@ -165,14 +165,18 @@ def subset(
     """
     from embedlab._core.errors import InputError
     from embedlab.cli.console import out, print_json
-    from embedlab.data import load_beir
+    from embedlab.data import RetrievalData, load_beir
     from embedlab.evaluate.mmteb import hard_negative_subset, rank_agreement
 
     if out_folder.exists():
         raise InputError(f"--out {out_folder} exists already: choose another folder, or remove it first")
     data, pooling = load_beir(folder), retriever or ["bm25", "default"]
     found = hard_negative_subset(data, pooling, depth=depth, max_queries=max_queries, seed=seed)
-    agreement = rank_agreement(data, check, pooling, depths=[depth], seed=seed) if check else None
+    agreement = None
+    if check:
+        asked = found.data.queries  # the sample of queries, on all documents
+        whole = RetrievalData(data.name, data.corpus, asked, {query: data.qrels[query] for query in asked})
+        agreement = rank_agreement(whole, check, pooling, depths=[depth], seed=seed)
     found.write(out_folder)
     if as_json:
         summary = {name: value for name, value in found.provenance().items() if name != "pools"}

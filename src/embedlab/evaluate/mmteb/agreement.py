@@ -178,9 +178,9 @@ def _on_subsets(
 ) -> list[float]:
     """Mean nDCG@10 on the full corpus, then on each subset."""
     totals = np.zeros(1 + len(subsets))
-    rows = scores_of(model, queries, documents)
-    for row, (places, values), *parts in zip(rows, grades, *subsets, strict=True):
-        keys, gains = fair_keys(row, seed=seed), np.zeros(len(documents))
+    rows = enumerate(scores_of(model, queries, documents))
+    for (query, row), (places, values), *parts in zip(rows, grades, *subsets, strict=True):
+        keys, gains = fair_keys(row, lot=(seed, query)), np.zeros(len(documents))
         gains[places] = values
         totals[0] += ndcg_at_10(keys, gains)
         totals[1:] += [ndcg_at_10(keys[part], gains[part]) for part in parts]

@@ -265,7 +265,8 @@ def nearest(
     Returns:
         One array of places per query.
     """
-    return [best_first(row, top_k=top_k, seed=seed)[0] for row in scores_of(model, queries, documents)]
+    rows = scores_of(model, queries, documents)
+    return [best_first(row, top_k=top_k, lot=(seed, place))[0] for place, row in enumerate(rows)]
 
 
 def scores_of(model: Any, queries: Sequence[str], documents: Sequence[str]) -> Iterable[NDArray[np.float64]]:
