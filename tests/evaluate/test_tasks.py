@@ -309,12 +309,12 @@ def test_another_text_is_another_revision_and_mteb_knows_the_task() -> None:
 
 def test_ties_are_drawn_and_returned_without_ties() -> None:
     values = np.zeros(50)
-    firsts = [int(best_first(values, top_k=50, seed=seed)[0][0]) for seed in range(40)]
+    firsts = [int(best_first(values, top_k=50, lot=(0, seed))[0][0]) for seed in range(40)]
     assert len(set(firsts)) > 15
-    places, scores = best_first(np.array([0.0, -0.0, 1.0, -1.0, 0.5]), top_k=5, seed=0)
+    places, scores = best_first(np.array([0.0, -0.0, 1.0, -1.0, 0.5]), top_k=5, lot=(0, 0))
     assert places.tolist()[:2] == [2, 4]
     assert places.tolist()[-1] == 3
     assert (np.diff(scores) < 0).all()
     assert np.abs(scores - np.array([1, 0.5, 0, 0, -1])).max() < 1e-6
     distinct = np.linspace(1, -1, 30)
-    np.testing.assert_array_equal(best_first(distinct, top_k=7, seed=3)[1], distinct[:7].astype(np.float32))
+    np.testing.assert_array_equal(best_first(distinct, top_k=7, lot=(3, 0))[1], distinct[:7].astype(np.float32))

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from embedlab.evaluate.run import Step
 
 
+_PIPED = 240  # columns of a table that goes into a file or another program
+
+
 class Queries(StrEnum):
     """What serves as query where a collection is the data."""
 
@@ -107,7 +110,7 @@ def _show(result: Evaluation, slices: bool) -> None:
     from embedlab.cli.console import out
 
     for table in result.to_tables(slices=slices):
-        out.print(table)
+        out.print(table, width=None if out.is_terminal else _PIPED, crop=False)
         out.print()
     comparison = result.comparison()
     for note in [*(comparison.notes() if comparison is not None else ()), *result.notes()]:

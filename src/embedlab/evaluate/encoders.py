@@ -61,7 +61,8 @@ class _Host:
         import torch
 
         found = similarities(np.atleast_2d(embeddings1), np.atleast_2d(embeddings2))
-        return torch.from_numpy(np.stack([fair_keys(row, seed=self.seed) / 1e9 for row in found]))
+        keys = [fair_keys(row, lot=(self.seed, number)) / 1e9 for number, row in enumerate(found)]
+        return torch.from_numpy(np.stack(keys))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Return the similarity of each row with its partner (N,) as a torch tensor."""
@@ -134,14 +135,13 @@ class HostedEncoder(_Host):
         rows = self.vectors(query_texts(queries), "query")
         asked = list(queries["id"])
         if top_ranked is None:
-            found = ranked(rows, documents, ids, top_k=top_k, seed=self.seed)
-            return dict(zip(asked, found, strict=True))
+            return ranked(rows, documents, ids, asked=asked, top_k=top_k, seed=self.seed)
         places = {key: place for place, key in enumerate(ids)}
-        result = {}
+        result: dict[str, dict[str, float]] = {}
         for query, row in zip(asked, rows, strict=True):
             among = [key for key in top_ranked.get(query, ()) if key in places]
             candidates = documents[[places[key] for key in among]]
-            result[query] = ranked(row[None], candidates, among, top_k=top_k, seed=self.seed)[0]
+            result |= ranked(row[None], candidates, among, asked=[query], top_k=top_k, seed=self.seed)
         return result
 
 
@@ -220,7 +220,7 @@ class HostedLexical(_Host):
             if top_ranked is not None:
                 among = [key for key in top_ranked.get(query, ()) if key in places]
                 values = values[[places[key] for key in among]]
-            result[query] = scores_by_id(values, among, top_k=top_k, seed=self.seed)
+            result[query] = scores_by_id(values, among, query=query, top_k=top_k, seed=self.seed)
         return result
 
     def new(self) -> LexicalModel:

@@ -27,21 +27,20 @@ def similarities(queries: NDArray[np.floating], documents: NDArray[np.floating])
     return found
 
 
-def fair_keys(values: Floats, *, seed: int) -> Floats:
+def fair_keys(values: Floats, *, lot: tuple[int, int]) -> Floats:
     """Return numbers that order like the values, where equal values are ordered by lot.
 
     Args:
         values: Similarities of one query.
-        seed: Decides the draw, together with the values.
+        lot: Decides the draw: a seed, and a number of the query's own, so that queries draw independently.
 
     Shape:
         values (N,) -> (N,) float64
     """
-    grid = np.rint(values * _GRID)
-    return grid + np.random.default_rng([seed, zlib.crc32(grid.tobytes())]).random(len(grid))
+    return np.rint(values * _GRID) + np.random.default_rng(lot).random(len(values))
 
 
-def best_first(values: Floats, *, top_k: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+def best_first(values: Floats, *, top_k: int, lot: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return the places of the largest values, ties drawn, and the values made strictly decreasing.
 
     Scorers sort anew, and break ties by id: lowering a tied value by the least possible step keeps the draw.
@@ -49,7 +48,7 @@ def best_first(values: Floats, *, top_k: int, seed: int) -> tuple[NDArray[np.int
     Args:
         values: Similarities of one query.
         top_k: How many, at most.
-        seed: Decides the draw.
+        lot: Decides the draw; see ``fair_keys``.
 
     Shape:
         values (N,) -> (K,) intp, (K,) float32
@@ -58,25 +57,32 @@ def best_first(values: Floats, *, top_k: int, seed: int) -> tuple[NDArray[np.int
         Places and values, best first.
 
     Example:
-        >>> places, scores = best_first(np.array([0.5, 0.9, 0.5]), top_k=3, seed=0)
+        >>> places, scores = best_first(np.array([0.5, 0.9, 0.5]), top_k=3, lot=(0, 0))
         >>> int(places[0]), bool(scores[1] > scores[2]), round(float(scores[2]), 5)
         (1, True, 0.5)
     """
-    keys = fair_keys(values, seed=seed)
+    keys = fair_keys(values, lot=lot)
     top = np.argpartition(-keys, top_k)[:top_k] if top_k < len(keys) else np.arange(len(keys))
     top = top[np.argsort(-keys[top])]
     return top, _strictly_decreasing(values[top].astype(np.float32))
 
 
 def ranked(
-    queries: NDArray[np.floating], documents: NDArray[np.floating], ids: Sequence[str], *, top_k: int, seed: int
-) -> list[dict[str, float]]:
+    queries: NDArray[np.floating],
+    documents: NDArray[np.floating],
+    ids: Sequence[str],
+    *,
+    asked: Sequence[str],
+    top_k: int,
+    seed: int,
+) -> dict[str, dict[str, float]]:
     """Rank all documents for every query.
 
     Args:
         queries: Query vectors.
         documents: Document vectors.
         ids: Ids of the documents.
+        asked: Ids of the queries.
         top_k: How many to keep.
         seed: Decides ties.
 
@@ -84,19 +90,21 @@ def ranked(
         queries (Q, D), documents (N, D)
 
     Returns:
-        For each query the scores of its best documents by id.
+        For each query id the scores of its best documents by id.
     """
     step = max(1, _BLOCK // max(1, len(documents)))
-    found = []
+    found = {}
     for start in range(0, len(queries), step):
-        for row in similarities(queries[start : start + step], documents):
-            found.append(scores_by_id(row, ids, top_k=top_k, seed=seed))
+        rows = similarities(queries[start : start + step], documents)
+        for query, row in zip(asked[start : start + step], rows, strict=True):
+            found[query] = scores_by_id(row, ids, query=query, top_k=top_k, seed=seed)
     return found
 
 
-def scores_by_id(values: Floats, ids: Sequence[str], *, top_k: int, seed: int) -> dict[str, float]:
+def scores_by_id(values: Floats, ids: Sequence[str], *, query: str, top_k: int, seed: int) -> dict[str, float]:
     """Return the best ids of one query with scores that have no ties; see ``best_first``."""
-    places, scores = best_first(values, top_k=top_k, seed=seed)
+    lot = (seed, zlib.crc32(query.encode("utf-8", "surrogatepass")))
+    places, scores = best_first(values, top_k=top_k, lot=lot)
     return {ids[place]: score for place, score in zip(places.tolist(), scores.tolist(), strict=True)}
 
 
