@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 from embedlab._core.errors import InputError
 from embedlab.models import load_model
-from embedlab.understand.length_collapse import rates_by_layer, truncation_curve
+from embedlab.understand.length_collapse import mean_by_length, rates_by_layer, truncation_curve
 
 TEXTS = [
     "the cat sat on the mat and looked at the grey rain that fell on the roof of the house",
@@ -62,6 +62,24 @@ def test_tables_draw_themselves():
     axes = Figure().subplots()
     curve.plot(axes, label="default")
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "4", "16"]
+
+
+def test_hits_are_averaged_by_length():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 600, size=400)
+    hits = (rng.uniform(size=400) < 1 / (1 + lengths / 200)).astype(float)
+    found = mean_by_length(hits, lengths, edges=[0, 200, 1000, 2000])
+    assert [(row.low, row.high) for row in found.table] == [(0, 200), (200, 1000)]
+    assert_allclose(
+        [row.mean.estimate for row in found.table], [hits[lengths < 200].mean(), hits[lengths >= 200].mean()]
+    )
+    assert found.table[0].mean.low > found.table[1].mean.high
+    assert found.records()[1]["num_texts"] == (lengths >= 200).sum()
+    axes = Figure().subplots()
+    found.plot(axes)
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0-200", "200-1000"]
+    with pytest.raises(InputError, match="one per text"):
+        mean_by_length([1, 0], [3])
 
 
 @pytest.mark.parametrize("edges", [[], [5, 5], [11, 20]])

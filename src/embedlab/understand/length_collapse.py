@@ -7,13 +7,13 @@ texts also are about other things than short ones, so ``truncation_curve`` cuts 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from embedlab._core.errors import InputError
 from embedlab.ops.significance import Interval, bootstrap_interval
@@ -90,10 +90,7 @@ class LayerRates:
             rows = [row for row in self.table if row.low == low]
             means: list[Interval] = [getattr(row, quantity) for row in rows]
             span = f"{low:g}-{rows[0].high:g} tokens" if math.isfinite(rows[0].high) else f"{low:g}+ tokens"
-            reach = [[m.estimate - m.low for m in means], [m.high - m.estimate for m in means]]
-            reach_or_none = reach if np.isfinite(reach).all() else None
-            axes.errorbar([row.layer for row in rows], [m.estimate for m in means], yerr=reach_or_none, marker="o",
-                          capsize=3, label=span)  # fmt: skip
+            _draw(axes, [row.layer for row in rows], means, span)
         axes.set(xlabel="layer", ylabel=words[quantity], xticks=sorted({row.layer for row in self.table}))
 
 
@@ -114,21 +111,99 @@ def rates_by_layer(rates: Rates, *, edges: Sequence[float] = (0, 100, 200, 300, 
     Raises:
         InputError: ``edges`` do not ascend, or begin above the shortest text.
     """
-    starts = np.asarray(edges, dtype=np.float64)
-    if starts.ndim != 1 or starts.size == 0 or not (np.diff(starts) > 0).all() or starts[0] > rates.num_tokens.min():
-        raise InputError(f"edges={list(edges)!r} must ascend from at most the shortest text, {rates.num_tokens.min()}")
-    places = np.searchsorted(starts, rates.num_tokens, side="right") - 1
     table = []
     for layer in range(rates.sigma.shape[1]):
-        for place, (low, high) in enumerate(zip(starts, [*starts[1:], np.inf], strict=True)):
-            inside = places == place
-            if inside.any():
-                sigma, share = (
-                    bootstrap_interval(values, num_resamples=1000, seed=seed)
-                    for values in (rates.sigma[inside, layer].mean(axis=1), rates.high_share[inside, layer + 1])
-                )
-                table.append(LayerRate(layer + 1, float(low), float(high), int(inside.sum()), sigma, share))
+        for low, high, inside in _buckets(rates.num_tokens.astype(np.float64), edges):
+            sigma, share = (
+                bootstrap_interval(values, num_resamples=1000, seed=seed)
+                for values in (rates.sigma[inside, layer].mean(axis=1), rates.high_share[inside, layer + 1])
+            )
+            table.append(LayerRate(layer + 1, low, high, int(inside.sum()), sigma, share))
     return LayerRates(tuple(table))
+
+
+@dataclass(frozen=True, slots=True)
+class LengthMean:
+    """A quantity over the texts of some length.
+
+    Attributes:
+        low: Shortest length in the bucket.
+        high: First length beyond it; infinity for the last bucket.
+        num_texts: Texts in the bucket.
+        mean: The mean; unbounded interval for a single text.
+    """
+
+    low: float
+    high: float
+    num_texts: int
+    mean: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class LengthMeans:
+    """A tidy table: one row per range of lengths that has a text.
+
+    Attributes:
+        table: The rows, the shortest first.
+    """
+
+    table: tuple[LengthMean, ...]
+
+    def records(self) -> list[dict[str, float | int]]:
+        """Return the table with one flat dict per row, as data frames take it."""
+        return [_flat(asdict(row)) for row in self.table]
+
+    def plot(self, axes: Axes, *, label: str | None = None) -> None:
+        """Draw the means with their intervals.
+
+        Args:
+            axes: Where to draw; several tables may share them.
+            label: Name of the line in the legend.
+        """
+        places = range(len(self.table))
+        _draw(axes, places, [row.mean for row in self.table], label)
+        spans = [f"{row.low:g}-{row.high:g}" if math.isfinite(row.high) else f"{row.low:g}+" for row in self.table]
+        axes.set_xticks(places, spans)
+        axes.set(xlabel="length")
+
+
+def mean_by_length(
+    values: ArrayLike, lengths: ArrayLike, *, edges: Sequence[float] = (0, 100, 200, 300, 400, 500), seed: int = 0
+) -> LengthMeans:
+    """Average what a model achieves on each text, such as a hit, an error or a reciprocal rank, by the text's length.
+
+    Args:
+        values: One number per text.
+        lengths: Length of each text, in any unit.
+        edges: Where ranges begin, ascending; the last one is open. Ranges without a text are left out.
+        seed: Decides the bootstrap over texts behind the intervals.
+
+    Shape:
+        values (N,), lengths (N,) -> LengthMeans
+
+    Returns:
+        The table.
+
+    Raises:
+        InputError: ``values`` and ``lengths`` are not finite numbers, one per text; ``edges`` do not ascend, or begin
+            above the shortest text.
+
+    Example:
+        >>> found = mean_by_length([1, 1, 0, 0, 1, 0], [5, 9, 30, 40, 50, 60], edges=[0, 10])
+        >>> [(row.num_texts, round(row.mean.estimate, 2)) for row in found.table]
+        [(2, 1.0), (4, 0.25)]
+    """
+    numbers, sizes = np.asarray(values, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
+    if numbers.ndim != 1 or numbers.shape != sizes.shape or not np.isfinite([numbers, sizes]).all() or not numbers.size:
+        raise InputError(
+            f"values and lengths must be finite numbers, one per text, got shapes {numbers.shape} and {sizes.shape}"
+        )
+    return LengthMeans(
+        tuple(
+            LengthMean(low, high, int(inside.sum()), bootstrap_interval(numbers[inside], num_resamples=1000, seed=seed))
+            for low, high, inside in _buckets(sizes, edges)
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +247,7 @@ class TruncationCurve:
             axes: Where to draw; several curves may share them.
             label: Name of the line in the legend.
         """
-        means = [row.mean_cosine for row in self.table]
-        reach = [[m.estimate - m.low for m in means], [m.high - m.estimate for m in means]]
-        spans = reach if np.isfinite(reach).all() else None
-        axes.errorbar([r.words for r in self.table], [m.estimate for m in means], yerr=spans, marker="o", capsize=3,
-                      label=label)  # fmt: skip
+        _draw(axes, [row.words for row in self.table], [row.mean_cosine for row in self.table], label)
         axes.set(xscale="log", xlabel="words kept", ylabel="mean cosine between different texts")
         axes.set_xticks([r.words for r in self.table], [str(r.words) for r in self.table])
         axes.minorticks_off()
@@ -210,6 +281,25 @@ def truncation_curve(encoder: Encoder, texts: Sequence[str], *, sizes: Sequence[
         for size, vectors in zip(sizes, cut, strict=True)
     )
     return TruncationCurve(tuple(rows))
+
+
+def _buckets(lengths: NDArray[np.float64], edges: Sequence[float]) -> Iterator[tuple[float, float, NDArray[np.bool_]]]:
+    """Ranges of length with the texts inside, those without a text left out."""
+    starts = np.asarray(edges, dtype=np.float64)
+    if starts.ndim != 1 or starts.size == 0 or not (np.diff(starts) > 0).all() or starts[0] > lengths.min():
+        raise InputError(f"edges={list(edges)!r} must ascend from at most the shortest text, {lengths.min():g}")
+    places = np.searchsorted(starts, lengths, side="right") - 1
+    for place, (low, high) in enumerate(zip(starts, [*starts[1:], np.inf], strict=True)):
+        inside = places == place
+        if inside.any():
+            yield float(low), float(high), inside
+
+
+def _draw(axes: Axes, places: Sequence[float], means: Sequence[Interval], label: str | None) -> None:
+    """Draw a line of means; an unbounded interval has no bar."""
+    reach = np.array([[m.estimate - m.low for m in means], [m.high - m.estimate for m in means]])
+    bars = np.where(np.isfinite(reach), reach, 0.0)
+    axes.errorbar(places, [m.estimate for m in means], yerr=bars, marker="o", capsize=3, label=label)
 
 
 def _flat(record: dict[str, Any]) -> dict[str, float | int]:

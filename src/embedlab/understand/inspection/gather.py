@@ -115,7 +115,7 @@ def inspect_space(
         similarity=None if other is None else _similarity(space, other, k, max_rows, seed),
         missing=missing,
         length_unit=space.length_unit,
-        **_picture(vectors, None if against is None else against.vectors, seed),
+        **_picture(space, None if against is None else against.vectors, seed),
     )
 
 
@@ -242,9 +242,9 @@ def _sample(rows: NDArray[Any], most: int, seed: int) -> NDArray[Any]:
     return np.asarray(rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])])
 
 
-def _picture(vectors: NDArray[Any], others: NDArray[Any] | None, seed: int) -> dict[str, NDArray[np.float64]]:
+def _picture(space: Space, others: NDArray[Any] | None, seed: int) -> dict[str, NDArray[np.float64]]:
     """Texts, and another corpus, on the two directions in which all of them vary most."""
-    sets = [units("vectors", _sample(part, _SPOTS, seed)) for part in (vectors, others) if part is not None]
+    sets = [units("vectors", _sample(part, _SPOTS, seed)) for part in (space.vectors, others) if part is not None]
     # each set counts alike, so that a gap between them shows whatever their sizes
     shares = np.concatenate([np.full(len(rows), 1 / len(rows)) for rows in sets])
     everything = np.concatenate(sets)
@@ -253,4 +253,7 @@ def _picture(vectors: NDArray[Any], others: NDArray[Any] | None, seed: int) -> d
     axes = np.linalg.eigh((centred * shares[:, None]).T @ centred)[1][:, :-3:-1].copy()  # (D, 2)
     axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])  # a direction has no sign of its own
     found = {name: (rows - mean) @ axes for name, rows in zip(("plane", "spots"), sets, strict=False)}
-    return {name: np.pad(spots, ((0, 0), (0, 2 - spots.shape[1]))) for name, spots in found.items()}
+    lengths = space.lengths
+    shown = np.empty(0) if lengths is None or np.ptp(lengths) == 0 else _sample(lengths, _SPOTS, seed)
+    wide = {name: np.pad(spots, ((0, 0), (0, 2 - spots.shape[1]))) for name, spots in found.items()}
+    return wide | {"plane_lengths": shown}

@@ -89,12 +89,20 @@ def _svg(key: str, draw: Callable[[Inspection, Any], None], found: Inspection) -
 def _draw_directions(found: Inspection, figure: Any) -> None:
     left, right = figure.subplots(1, 2)
     size = 3 if len(found.plane) > 500 else 9
-    left.scatter(
-        *found.plane.T, s=size, c="#5b8dd6", alpha=0.55, linewidths=0, rasterized=True, label=_short(found.name)
-    )
-    if len(found.spots) and found.against is not None:
-        label = _short(found.against.name)
-        left.scatter(*found.spots.T, s=size, c="#e08a3c", alpha=0.55, linewidths=0, rasterized=True, label=label)
+    dots: dict[str, Any] = {"s": size, "linewidths": 0, "rasterized": True}
+    if len(found.plane_lengths) and found.against is None:
+        lengths = np.log10(np.maximum(found.plane_lengths, 1))
+        low, high = lengths.min(), lengths.max()
+        dark = low - 0.4 * (high - low)  # the darkest shades would be lost on a dark page
+        spots = left.scatter(*found.plane.T, c=lengths, cmap="viridis", vmin=dark, **dots)
+        bar = figure.colorbar(spots, ax=left, format=lambda power, _: f"{10**power:,.0f}")
+        bar.ax.set_ylim(low, high)
+        bar.ax.set_title(found.length_unit, fontsize=8)
+        bar.outline.set_visible(False)
+    else:
+        left.scatter(*found.plane.T, c="#5b8dd6", alpha=0.55, label=_short(found.name), **dots)
+    if found.against is not None:
+        left.scatter(*found.spots.T, c="#e08a3c", alpha=0.55, label=_short(found.against.name), **dots)
         left.legend(loc="best", markerscale=3, fontsize=9)
     left.set(xlabel="first component", ylabel="second component", xticks=[], yticks=[], aspect="equal")
     left.set_adjustable("datalim")

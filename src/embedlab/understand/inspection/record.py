@@ -15,7 +15,13 @@ from embedlab.understand.geometry import Hubness, IntrinsicDimension, Isotropy, 
 from embedlab.understand.length_collapse import LayerRates
 from embedlab.understand.tte_depth import DepthTest
 
-_BULK = {"occurrences", "depths", "plane", "spots"}  # one number per text: for plots, not for a report in JSON
+_BULK = {
+    "occurrences",
+    "depths",
+    "plane",
+    "plane_lengths",
+    "spots",
+}  # one number per text: for plots, not for a report in JSON
 
 
 class Bucket(Protocol):
@@ -147,7 +153,8 @@ class Inspection:
         missing: What could not be looked at, and why.
         length_unit: What lengths count.
         plane: Texts on the two first principal components, at most a few thousand, (P, 2).
-        spots: The other corpus on these, (P', 2).
+        plane_lengths: Lengths of these texts, (P,), if they have different ones.
+        spots: The other corpus on these components, (P', 2).
     """
 
     name: str
@@ -172,6 +179,7 @@ class Inspection:
     missing: Mapping[str, str] = field(default_factory=dict)
     length_unit: str = "characters"
     plane: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+    plane_lengths: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     spots: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
 
     def to_dict(self) -> dict[str, Any]:
