@@ -28,6 +28,7 @@ from embedlab.understand.observatory.results import PROPERTIES, PropertyResult
 Floats = NDArray[np.float64]
 
 _LEVELLED = ("row_order", "column_order")
+_SCALES = ("cosine", "mcv", "purity")
 _SAME = 0.995  # cosine between different columns beyond which they cannot be told apart
 
 _QUESTIONS = {
@@ -278,11 +279,15 @@ def reference_cosines(encoder: TableEmbedder, tables: Sequence[Table]) -> Floats
 
 
 def _picture(result: PropertyResult, reference: Floats) -> str:
-    """All values as dots, with mean and interval, as an SVG drawing; spreads have an axis of their own."""
+    """All values as dots, with mean and interval, as an SVG drawing, one axis for each scale."""
     matplotlib = require("matplotlib", extra="evaluate")
     drawing = require("matplotlib.figure", extra="evaluate")
-    spreads = [name for name in result.measures if name.startswith("mcv")]
-    panels = [names for names in ([name for name in result.measures if name not in spreads], spreads) if names]
+    kinds = (
+        dict.fromkeys(name.split("_")[0] for name in result.measures) if result.name != "join_relationship" else [""]
+    )
+    if any(kind not in _SCALES for kind in kinds):
+        kinds = [""]  # measures of one scale, whatever they are called
+    panels = [[name for name in result.measures if name.startswith(kind)] for kind in kinds]
     figure = drawing.Figure(figsize=(6.4, 0.65 * len(panels) + 0.3 * len(result.measures)), layout="constrained")
     heights = [len(names) + 0.6 for names in panels]
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": result.name, "font.size": 9}):
@@ -297,13 +302,13 @@ def _picture(result: PropertyResult, reference: Floats) -> str:
 def _draw(axes: Any, result: PropertyResult, names: Sequence[str], reference: Floats) -> None:
     rng = np.random.default_rng(0)
     correlation = result.name == "join_relationship"  # the values are cosines, the estimate is a correlation
-    if reference.size and any(name.startswith("cosine") for name in names):
+    if reference.size and names[0].startswith("cosine"):
         low, high = np.quantile(reference, [0.05, 0.95])
         axes.axvspan(low, high, color="#dddddd", lw=0, label="cosine between different columns (90 %)")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8, borderpad=0)
     for row, name in enumerate(reversed(names)):
         each = result.measures[name]
-        if not correlation:
+        if not correlation and not name.startswith("purity"):  # whose values are 0 or 1
             shift = rng.uniform(-0.25, 0.25, size=len(each.values))
             axes.plot(each.values, row + shift, ".", color="#4c78a8", alpha=0.35, ms=4, mew=0)
         ends = np.array([each.interval.low, each.interval.high])

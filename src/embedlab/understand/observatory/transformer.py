@@ -174,7 +174,7 @@ class TableEncoder(ByLevel):
         self.model.eval()
         try:
             with torch.inference_mode():
-                asked = more if self.model.config.is_encoder_decoder else {}
+                asked = more if hasattr(self.model, "decoder") and self.model.config.is_encoder_decoder else {}
                 states = self.model(input_ids=ids, attention_mask=mask, **asked).last_hidden_state
         finally:
             self.model.train(was_training)
