@@ -106,7 +106,7 @@ def rank_agreement(
         raise unknown_name("within", within, get_args(Within))
     full = as_retrieval(data)
     queries, documents = list(full.queries.values()), [str(text) for text in full.corpus.values()]
-    pooling, scored = ready(retrievers, documents), ready(models, documents)
+    pooling, scored = ready("retrievers", retrievers, documents), ready("models", models, documents)
     if len(scored) < 3:
         raise InputError(f"models holds {len(scored)}: an order worth comparing needs at least three")
     grades = _grades(full)

@@ -172,7 +172,7 @@ def hard_negative_subset(
     if len(queries) > max_queries:
         queries = sorted(random.Random(seed).sample(queries, max_queries))
     texts, documents = [full.queries[query] for query in queries], [str(text) for text in full.corpus.values()]
-    models = ready(retrievers, documents)
+    models = ready("retrievers", retrievers, documents)
     ids = list(full.corpus)
     pools: dict[str, dict[str, tuple[str, ...]]] = {query: {} for query in queries}
     for name, model in models.items():
@@ -221,10 +221,11 @@ def as_retrieval(data: RetrievalData | AbsTask) -> RetrievalData:
     return RetrievalData(data.name, data.corpus, queries, {query: qrels[query] for query in queries})
 
 
-def ready(models: Sequence[Any], documents: Sequence[str]) -> dict[str, Any]:
+def ready(name: str, models: Sequence[Any], documents: Sequence[str]) -> dict[str, Any]:
     """Load models given by name, and fit the lexical ones on the documents.
 
     Args:
+        name: The argument's name, for messages.
         models: Models or names.
         documents: The corpus.
 
@@ -243,10 +244,10 @@ def ready(models: Sequence[Any], documents: Sequence[str]) -> dict[str, Any]:
         if isinstance(given, str):
             model = LEXICAL[given]().fit(list(documents)) if given in LEXICAL else load_model(given)
         if model.name in found:
-            raise InputError(f"retrievers name {model.name!r} twice: give different models, of different names")
+            raise InputError(f"{name} holds {model.name!r} twice: give different models, of different names")
         found[model.name] = model
     if not found:
-        raise InputError("retrievers is empty: pools need at least one, better several of different kinds")
+        raise InputError(f"{name} is empty: at least one model is needed, and better several of different kinds")
     return found
 
 
