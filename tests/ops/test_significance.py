@@ -226,7 +226,7 @@ def test_any_function_of_the_items_drawn_will_do(rng: np.random.Generator) -> No
 def test_one_seed_one_result_whatever_the_chunks(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     values = rng.normal(size=40)
     first = bootstrap_interval(values), paired_test(values, values[::-1])
-    monkeypatch.setattr("embedlab.ops.significance._CHUNK_VALUES", 1000)
+    monkeypatch.setattr("embedlab.ops.resampling.CHUNK_VALUES", 1000)
     again = bootstrap_interval(values), paired_test(values, values[::-1])
     assert (first[0].low, first[0].high) == pytest.approx((again[0].low, again[0].high))
     assert bootstrap_interval(values, seed=1).low != first[0].low

@@ -8,7 +8,6 @@ not grow with the number of resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal, TypeAlias, get_args
@@ -17,12 +16,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedlab._core.errors import InputError, unknown_name
+from embedlab.ops.resampling import (
+    CHUNK_VALUES,
+    all_assignments,
+    assignments,
+    clusters_of,
+    draw,
+    num_clusters,
+    resamples,
+)
 from embedlab.ops.weighted import Statistic, mean, midranks
+
+__all__ = ["Interval", "PairedTest", "Test", "bootstrap_interval", "holm", "paired_test", "paired_tests", "resamples"]
 
 Test: TypeAlias = Literal["randomisation", "wilcoxon", "repeats"]
 Floats: TypeAlias = NDArray[np.float64]
 
-_CHUNK_VALUES = 250_000  # weights held at once: 2 MB, which stays in the processor's cache
 _EXACT_UNITS = 12  # 4096 assignments are all looked at; beyond, they are drawn
 
 
@@ -105,10 +114,10 @@ def bootstrap_interval(
     """
     sample, compute = _sample("values", values), statistic or mean
     _check_options(confidence, num_resamples)
-    clusters = _clusters(groups, len(sample))
+    clusters = clusters_of(groups, len(sample))
     estimate = float(compute(sample[None], np.ones((1, len(sample))))[0])
-    drawn = [compute(sample[None], weights) for weights in _draw(clusters, num_resamples, seed)]
-    return _interval(estimate, np.concatenate(drawn), _count(clusters), confidence)
+    drawn = [compute(sample[None], weights) for weights in draw(clusters, num_resamples, seed)]
+    return _interval(estimate, np.concatenate(drawn), num_clusters(clusters), confidence)
 
 
 def paired_test(
@@ -217,10 +226,10 @@ def paired_tests(
     pairs = [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows))]
     if test == "repeats":
         return {(i, j): _repeats(rows[i] - rows[j], confidence) for i, j in pairs}
-    clusters, compute = _clusters(groups, rows.shape[1]), statistic or mean
-    count = _count(clusters)
+    clusters, compute = clusters_of(groups, rows.shape[1]), statistic or mean
+    count = num_clusters(clusters)
     whole = _of_each(rows, compute, np.ones((1, rows.shape[1])))[:, 0]
-    drawn = [_of_each(rows, compute, weights) for weights in _draw(clusters, num_resamples, seed)]
+    drawn = [_of_each(rows, compute, weights) for weights in draw(clusters, num_resamples, seed)]
     under = np.concatenate(drawn, axis=1)  # (M, R)
     if statistic is not None and not hasattr(statistic, "contributions"):
         shares = [_swap(rows[i], rows[j], statistic, clusters, num_resamples, seed) for i, j in pairs]
@@ -274,36 +283,6 @@ def holm(pvalues: ArrayLike) -> Floats:
     return adjusted
 
 
-def resamples(
-    num_items: int, *, groups: ArrayLike | None = None, num_resamples: int = 2000, seed: int = 0
-) -> Iterator[Floats]:
-    """Yield bootstrap resamples as weights, a chunk of rows at a time.
-
-    Args:
-        num_items: Number of items, at least 1. (N)
-        groups: Cluster of each item; whole clusters are drawn.
-        num_resamples: Rows over all chunks.
-        seed: Decides the rows, whatever the chunks.
-
-    Yields:
-        How often each item was drawn, (rows, N) float64.
-
-    Raises:
-        InputError: ``num_items`` or ``groups`` does not fit.
-    """
-    if num_items < 1:
-        raise InputError(f"num_items={num_items} must be at least 1")
-    yield from _draw(_clusters(groups, num_items), num_resamples, seed)
-
-
-def _draw(clusters: NDArray[np.intp], num_resamples: int, seed: int) -> Iterator[Floats]:
-    rng, count = np.random.default_rng(seed), _count(clusters)
-    for rows in _chunks(num_resamples, len(clusters)):
-        drawn = rng.integers(0, count, size=(rows, count))
-        counts = np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(np.float64)
-        yield counts if count == len(clusters) else counts[:, clusters]  # (rows, N)
-
-
 def _of_each(rows: Floats, statistic: Statistic, weights: Floats) -> Floats:
     return np.stack([statistic(row[None], weights) for row in rows])  # (M, R)
 
@@ -349,12 +328,12 @@ def _flip_signs(
         if units.size > _EXACT_UNITS:
             many.append(place)
         else:
-            every = np.abs(units.sum() - 2 * (_all_assignments(units.size) @ units))
+            every = np.abs(units.sum() - 2 * (all_assignments(units.size) @ units))
             shares[place] = float(np.mean(every >= seen[place] - slack[place])), True
     if many:
         kept = sums[many]
         extreme = np.zeros(len(many), dtype=np.intp)
-        for flips in _assignments(sums.shape[1], num_resamples, sums.shape[1], seed):
+        for flips in assignments(sums.shape[1], num_resamples, sums.shape[1], seed):
             every = np.abs(kept.sum(axis=1) - 2 * (flips @ kept.T))  # (rows, pairs)
             extreme += np.sum(every >= seen[many] - slack[many], axis=0)
         for place, found in zip(many, extreme, strict=True):
@@ -382,22 +361,11 @@ def _swap(
         return int(np.sum(~(np.abs(gaps) < seen - 1e-12)))  # an undefined one counts against us
 
     if differing.size <= _EXACT_UNITS:
-        every = _all_assignments(differing.size)
-        parts = np.array_split(every, max(1, len(every) * len(a) // _CHUNK_VALUES))
+        every = all_assignments(differing.size)
+        parts = np.array_split(every, max(1, len(every) * len(a) // CHUNK_VALUES))
         return sum(count(part) for part in parts) / float(len(every)), True
-    drawn = _assignments(differing.size, num_resamples, len(a), seed)
+    drawn = assignments(differing.size, num_resamples, len(a), seed)
     return _share(sum(count(flips) for flips in drawn), num_resamples), False
-
-
-def _all_assignments(units: int) -> Floats:
-    return ((np.arange(2**units)[:, None] >> np.arange(units)) & 1).astype(np.float64)  # (2^units, units)
-
-
-def _assignments(units: int, num_resamples: int, width: int, seed: int) -> Iterator[Floats]:
-    rng = np.random.default_rng([seed, 1])  # not the bootstrap's numbers again
-    for rows in _chunks(num_resamples, width):
-        bits = np.frombuffer(rng.bytes(rows * (units // 8 + 1)), dtype=np.uint8).reshape(rows, -1)
-        yield np.unpackbits(bits, axis=1, count=units).astype(np.float64)
 
 
 def _share(extreme: int, num_resamples: int) -> float:
@@ -416,25 +384,6 @@ def _repeats(steps: Floats, confidence: float) -> PairedTest:
     pvalue = float(2 * student.sf(abs(estimate) / error, count - 1))
     interval = Interval(estimate, estimate - reach, estimate + reach, confidence)
     return PairedTest(interval, pvalue, "repeats", count, pvalue <= 1 - confidence)
-
-
-def _chunks(total: int, width: int) -> Iterator[int]:
-    at_once = max(1, _CHUNK_VALUES // width)
-    for start in range(0, total, at_once):
-        yield min(at_once, total - start)
-
-
-def _clusters(groups: ArrayLike | None, size: int) -> NDArray[np.intp]:
-    if groups is None:
-        return np.arange(size)
-    given = np.asarray(groups)
-    if given.shape != (size,):
-        raise InputError(f"groups must name one cluster per item, {size}, got shape {given.shape}")
-    return np.unique(given, return_inverse=True)[1].astype(np.intp)
-
-
-def _count(clusters: NDArray[np.intp]) -> int:
-    return int(clusters.max()) + 1
 
 
 def _sample(name: str, values: ArrayLike) -> Floats:
