@@ -351,6 +351,8 @@ def test_the_page_is_whole_and_escaped(default, tmp_path):
         "http://creativecommons.org", ""
     )
     assert report.to_html() == page
+    figure = report.results["sample_fidelity"].plot(reference=report.reference)
+    assert [len(axes.get_yticks()) for axes in figure.axes] == [3, 3]  # cosines and spreads, three ratios each
     written = report.write(tmp_path / "new" / "folder")
     assert [path.name for path in written] == ["report.json", "report.html"]
     assert json.loads(written[0].read_text())["encoder"] == "default"

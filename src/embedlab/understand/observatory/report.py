@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,19 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedlab._core.errors import InputError, MissingExtraError, unknown_name
-from embedlab._core.extras import require
 from embedlab._core.files import atomic_write
 from embedlab.data.tables import Frame, Table, read_tables
 from embedlab.understand.observatory.encoders import TableEmbedder
 from embedlab.understand.observatory.invariance import noise_floor
 from embedlab.understand.observatory.levels import LEVELS
 from embedlab.understand.observatory.measures import units
+from embedlab.understand.observatory.plots import svg
 from embedlab.understand.observatory.results import PROPERTIES, PropertyResult
 
 Floats = NDArray[np.float64]
 
 _LEVELLED = ("row_order", "column_order")
-_SCALES = ("cosine", "mcv", "purity")
 _SAME = 0.995  # cosine between different columns beyond which they cannot be told apart
 
 _QUESTIONS = {
@@ -167,7 +165,7 @@ class Report:
         return (
             f"<section><h2>{escape(result.name.replace('_', ' '))}</h2><p>{question} <small>level: "
             f"{escape(result.level)}</small></p><div class=pair><table><tr><th>measure</th><th>mean</th>"
-            f"<th>95 %</th><th>objects</th></tr>{rows}</table>{_picture(result, self.reference)}</div>"
+            f"<th>95 %</th><th>objects</th></tr>{rows}</table>{svg(result, reference=self.reference)}</div>"
             f"<ul>{notes}</ul></section>"
         )
 
@@ -276,52 +274,6 @@ def reference_cosines(encoder: TableEmbedder, tables: Sequence[Table]) -> Floats
             columns = units(columns[np.isfinite(columns).all(axis=1)])
             found.append((columns @ columns.T)[np.triu_indices(len(columns), k=1)])
     return np.clip(np.concatenate(found), -1, 1)
-
-
-def _picture(result: PropertyResult, reference: Floats) -> str:
-    """All values as dots, with mean and interval, as an SVG drawing, one axis for each scale."""
-    matplotlib = require("matplotlib", extra="evaluate")
-    drawing = require("matplotlib.figure", extra="evaluate")
-    kinds = (
-        dict.fromkeys(name.split("_")[0] for name in result.measures) if result.name != "join_relationship" else [""]
-    )
-    if any(kind not in _SCALES for kind in kinds):
-        kinds = [""]  # measures of one scale, whatever they are called
-    panels = [[name for name in result.measures if name.startswith(kind)] for kind in kinds]
-    figure = drawing.Figure(figsize=(6.4, 0.65 * len(panels) + 0.3 * len(result.measures)), layout="constrained")
-    heights = [len(names) + 0.6 for names in panels]
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": result.name, "font.size": 9}):
-        grid = figure.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
-        for axes, names in zip(grid, panels, strict=True):
-            _draw(axes, result, names, reference)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return stream.getvalue()[stream.getvalue().index("<svg") :]
-
-
-def _draw(axes: Any, result: PropertyResult, names: Sequence[str], reference: Floats) -> None:
-    rng = np.random.default_rng(0)
-    correlation = result.name == "join_relationship"  # the values are cosines, the estimate is a correlation
-    if reference.size and names[0].startswith("cosine"):
-        low, high = np.quantile(reference, [0.05, 0.95])
-        axes.axvspan(low, high, color="#dddddd", lw=0, label="cosine between different columns (90 %)")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8, borderpad=0)
-    for row, name in enumerate(reversed(names)):
-        each = result.measures[name]
-        if not correlation and not name.startswith("purity"):  # whose values are 0 or 1
-            shift = rng.uniform(-0.25, 0.25, size=len(each.values))
-            axes.plot(each.values, row + shift, ".", color="#4c78a8", alpha=0.35, ms=4, mew=0)
-        ends = np.array([each.interval.low, each.interval.high])
-        if np.isfinite(ends).all():
-            axes.plot(ends, [row, row], "-", color="#c03d3e", lw=2, solid_capstyle="butt")
-        axes.plot(each.interval.estimate, row, "o", color="#c03d3e", ms=5)
-    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in reversed(names)])
-    axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.margins(x=0.02)
-    axes.grid(axis="x", color="#eeeeee")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel("rank correlation of overlap and cosine, with 95 %" if correlation else "objects; mean with 95 %")
 
 
 def _between(low: float, high: float) -> str:

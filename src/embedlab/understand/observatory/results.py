@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from embedlab._core.errors import InputError, unknown_name
 from embedlab.ops.significance import Interval, bootstrap_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
 
@@ -68,6 +71,12 @@ class PropertyResult:
         if measure not in self.measures:
             raise unknown_name("measure", measure, self.measures)
         return self.measures[measure].interval.estimate
+
+    def plot(self, *, reference: ArrayLike = ()) -> Figure:
+        """Draw the measures as a matplotlib figure (extra ``evaluate``); see ``plots.draw``."""
+        from embedlab.understand.observatory.plots import draw
+
+        return draw(self, reference=reference)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON."""
