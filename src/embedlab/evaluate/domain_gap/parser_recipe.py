@@ -28,7 +28,7 @@ from embedlab.evaluate.domain_gap.dependency import PARSER_FOLDER, dependency_di
 _log = logging.getLogger(__name__)
 
 _WIDTH = 64
-_BATCH = 32
+_BATCH = 16
 _CONFIG = f"""
 [nlp]
 lang = "en"
@@ -76,7 +76,7 @@ width = {_WIDTH}
 """
 
 
-def train(trees: Sequence[Tree], *, epochs: int = 15, seed: int = 0) -> Any:
+def train(trees: Sequence[Tree], *, epochs: int = 12, seed: int = 0) -> Any:
     """Train a parser, with a tagger beside it that makes the shared layers better and is then dropped.
 
     Args:
@@ -142,7 +142,7 @@ def attachment(pipeline: Any, trees: Sequence[Tree]) -> dict[str, float]:
             right_all, total = right_all + hit, total + 1
             if tree.relations[place] != "punct":
                 right, counted = right + hit, counted + 1
-                labelled += hit and relations[place].split(":")[0] == tree.relations[place].split(":")[0]
+                labelled += hit and relations[place].lower() == tree.relations[place].split(":")[0]
         kept = tuple("punct" if gold == "punct" else name for gold, name in zip(tree.relations, relations, strict=True))
         parsed.append(Tree(tree.words, heads, kept, tree.tags, tree.spaces))
     return {
@@ -171,7 +171,7 @@ def save(pipeline: Any, folder: Path, *, scores: dict[str, float]) -> None:
 def main() -> None:
     """Make the parser, print its scores, write it where the package looks for it."""
     words = argparse.ArgumentParser(prog="python -m embedlab.evaluate.domain_gap.parser_recipe", description=_TITLE)
-    words.add_argument("--epochs", type=int, default=15)
+    words.add_argument("--epochs", type=int, default=12)
     words.add_argument("--out", type=Path, default=PARSER_FOLDER)
     given = words.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
