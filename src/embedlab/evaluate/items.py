@@ -144,7 +144,7 @@ def _repeats(values: NDArray[np.float64]) -> Items:
 def _queries(data: Any, metric: str, found: dict[str, dict[str, float]]) -> Items:
     name, _, depth = metric.rpartition("_at_")
     key = f"{_TREC.get(name, 'ndcg_cut_')}{depth or 10}"
-    texts = dict(zip(data["queries"]["id"], query_texts(data["queries"]), strict=True))
+    texts = dict(zip(data["queries"]["id"][:], query_texts(data["queries"]), strict=True))
     asked = [query for query in texts if query in found]
     values = [found[query].get(key, found[query]["ndcg_cut_10"]) for query in asked]
     return Items("query", asked, np.array(values, dtype=np.float64), lengths=_lengths(texts[query] for query in asked))
@@ -152,9 +152,9 @@ def _queries(data: Any, metric: str, found: dict[str, dict[str, float]]) -> Item
 
 def _pairs(task: Any, data: Any, gold: str, predictions: Any) -> Items:
     first, second = _pair_columns(task)
-    lengths = _lengths(data[first]) + _lengths(data[second])
+    lengths = _lengths(data[first][:]) + _lengths(data[second][:])
     values = np.array(predictions["cosine_scores"], dtype=np.float64)
-    return Items("pair", _numbered(values), values, np.array(data[gold], dtype=np.float64), lengths)
+    return Items("pair", _numbered(values), values, np.array(data[gold][:], dtype=np.float64), lengths)
 
 
 def _pair_columns(task: Any) -> tuple[str, str]:
@@ -166,11 +166,11 @@ def _pair_columns(task: Any) -> tuple[str, str]:
 
 
 def _classified(task: Any, data: Any, predictions: list[list[Any]]) -> Items | None:
-    labels = np.asarray(data[task.label_column_name], dtype=object)
+    labels = np.asarray(data[task.label_column_name][:], dtype=object)
     if any(len(each) != len(labels) for each in predictions) or labels.ndim > 1 or task.is_cross_validation:
         return None  # folds or several labels: no text is predicted in every experiment
     right = np.array([np.asarray(each, dtype=object) == labels for each in predictions], dtype=np.float64)
-    return Items("text", _numbered(labels), right.mean(axis=0), lengths=_lengths(data[task.input_column_name]))
+    return Items("text", _numbered(labels), right.mean(axis=0), lengths=_lengths(data[task.input_column_name][:]))
 
 
 def _translations(task: AbsTaskBitextMining, split: str, subset: str, seen: Seen) -> Items | None:
@@ -183,7 +183,7 @@ def _translations(task: AbsTaskBitextMining, split: str, subset: str, seen: Seen
         return None
     right = np.array([float(each["corpus_id"] == place) for place, each in enumerate(found)])
     column = subset.split("-")[0] if parallel else "sentence1"
-    return Items("text", _numbered(right), right, lengths=_lengths(data[column]))
+    return Items("text", _numbered(right), right, lengths=_lengths(data[column][:]))
 
 
 def _summaries(task: AbsTaskSummarization, data: Any, model: Any, split: str, subset: str) -> Items | None:
@@ -195,9 +195,9 @@ def _summaries(task: AbsTaskSummarization, data: Any, model: Any, split: str, su
         rows = model.encode([{"text": texts}], task_metadata=task.metadata, hf_split=split, hf_subset=subset)
         return np.split(np.asarray(rows, dtype=np.float64), np.cumsum([len(row) for row in lists])[:-1])
 
-    gold = data[task.relevancy_column_name]
-    people = vectors(data[task.human_summaries_column_name])
-    machines = vectors(data[task.machine_summaries_column_name])
+    gold = data[task.relevancy_column_name][:]
+    people = vectors(data[task.human_summaries_column_name][:])
+    machines = vectors(data[task.machine_summaries_column_name][:])
     names, values = [], []
     for place, (row, human, machine) in enumerate(zip(gold, people, machines, strict=True)):
         if len(set(row)) == 1:
@@ -205,7 +205,7 @@ def _summaries(task: AbsTaskSummarization, data: Any, model: Any, split: str, su
         cosines = (machine @ human.T).max(axis=1)
         names.append(place)
         values.append(float(spearmanr(row, cosines).statistic) if np.ptp(cosines) > 1e-9 else 0.0)
-    texts = data[task.text_column_name]
+    texts = data[task.text_column_name][:]
     lengths = _lengths(texts[place] for place in names)
     return Items("text", [str(place) for place in names], np.array(values), lengths=lengths)
 
@@ -238,6 +238,6 @@ def _texts_of_table(table: Any) -> list[str]:
     for name in table.column_names:
         if re.fullmatch(r"labels?|score|relevance|id|idx|lang", name):
             continue
-        for entry in table[name]:
+        for entry in table[name][:]:
             found += [each for each in (entry if isinstance(entry, list) else [entry]) if isinstance(each, str)]
     return found
