@@ -106,6 +106,8 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
         as_table({"a": [1], "b": []})
     with pytest.raises(InputError, match="is no table"):
         as_table(math.pi)
+    with pytest.raises(InputError, match="field larger"):
+        read_csv("a\n" + "x" * 200_000)
     with pytest.raises(InputError, match="holds no row"):
         read_csv("\n\n")
     (tmp_path / "none").mkdir()

@@ -155,13 +155,16 @@ def read_csv(content: str, *, name: str = "table", header: Sequence[str] | None 
         The table. Rows that are too short get missing values; a row that is too long widens the table.
 
     Raises:
-        InputError: the text holds no row at all.
+        InputError: the text holds no row at all, or a cell of more than 128 KiB.
 
     Example:
         >>> read_csv("a;b\\n1;2\\n3\\n").columns
         (('1', '3'), ('2', ''))
     """
-    rows = [row for row in csv.reader(io.StringIO(content, newline=""), delimiter=_delimiter(content)) if row]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(content, newline=""), delimiter=_delimiter(content)) if row]
+    except csv.Error as error:
+        raise InputError(f"{name} is no readable CSV: {error}") from error
     if header is None:
         if not rows:
             raise InputError(f"{name} holds no row: a header at least is needed")
