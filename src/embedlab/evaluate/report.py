@@ -15,6 +15,7 @@ import numpy as np
 from embedlab._core.errors import InputError
 from embedlab._core.files import atomic_write
 from embedlab.evaluate.comparison import Comparison, compare
+from embedlab.evaluate.mmteb.coverage import pareto
 from embedlab.evaluate.scores import ModelCost, ModelRun, TaskScore
 from embedlab.evaluate.slices import Slice, slices_of
 from embedlab.ops.significance import Interval, bootstrap_interval
@@ -127,13 +128,11 @@ class Evaluation:
 
         Only tasks that every model has count for the mean.
         """
-        points = [(run.model, self._mean(run), run.cost.ms_per_query) for run in self.runs if run.cost is not None]
-        points = [point for point in points if not math.isnan(point[1])]
-        return [
-            name
-            for name, score, ms in points
-            if not any(s >= score and m <= ms and (s > score or m < ms) for _, s, m in points)
-        ]
+        points = [(run.model, run.cost.ms_per_query, self._mean(run)) for run in self.runs if run.cost is not None]
+        if not points or any(math.isnan(mean) for *_, mean in points):
+            return []
+        front = pareto([ms for _, ms, _ in points], [mean for *_, mean in points])
+        return [name for (name, *_), best in zip(points, front, strict=True) if best]
 
     def sheets(self) -> list[Sheet]:
         """Return the tables as text: scores, costs, slices."""
