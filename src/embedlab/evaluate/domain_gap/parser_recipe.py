@@ -163,6 +163,7 @@ def save(pipeline: Any, folder: Path, *, scores: dict[str, float]) -> None:
         scores: What ``attachment`` gave.
     """
     pipeline.meta.update(name="embedlab_ewt_small", version="1.0.0", license="CC BY-SA 4.0", description=_TITLE)
+    pipeline.meta.update(spacy_version=">=3.8.0,<4.0.0")
     with atomic_folder(folder) as fresh:
         pipeline.to_disk(fresh, exclude=["lookups", "vectors"])
         (fresh / "README.md").write_text(_card(scores), encoding="utf-8")
