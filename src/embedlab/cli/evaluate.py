@@ -92,11 +92,12 @@ def _tasks(names: str, data: list[str], queries: Queries) -> list[AbsTask]:
 
 def _from_place(place: str, queries: Queries) -> list[AbsTask]:
     from embedlab._core.errors import InputError
-    from embedlab.evaluate.folders import tasks_from_folder
     from embedlab.evaluate.tasks import from_collection
     from embedlab.search import Collection, list_collections
 
     if Path(place).is_dir() and not (Path(place) / "collection.json").is_file():
+        from embedlab.evaluate.folders import tasks_from_folder
+
         return tasks_from_folder(Path(place))
     names = [info.name for info in list_collections()]
     if place in names or Path(place).is_dir():
