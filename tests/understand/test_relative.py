@@ -207,6 +207,14 @@ def test_equal_and_zero_items_are_passed_over():
         assert rows[AnchorSet.select(rows, 5, strategy=strategy).indices].any(axis=1).all()
 
 
+def test_texts_that_one_encoder_does_not_tell_apart_count_once():
+    rows = np.repeat(cloud(30), 2, axis=0)
+    assert len(AnchorSet.select(TEXTS, 60)) == 60
+    with pytest.raises(InputError, match=r"k=31 .* 30"):
+        AnchorSet.select(TEXTS, 31, vectors=rows)
+    assert AnchorSet.select(TEXTS, 30, vectors=rows).take(rows).shape == (30, 8)
+
+
 def test_texts_need_vectors_for_what_looks_at_them():
     with pytest.raises(InputError, match="vectors are needed"):
         AnchorSet.select(TEXTS, 5, strategy="kmeans")

@@ -65,7 +65,8 @@ class AnchorSet:
         """Choose anchors from data.
 
         What decides is a keyed hash of each item, so the same items give the same anchors in any order of the data,
-        and from texts for every encoder. Equal items count once; zero rows are never chosen.
+        and from texts for every encoder. Equal items count once, also texts whose ``vectors`` are equal (as of those
+        that differ in punctuation alone); zero rows are never chosen.
 
         Args:
             data: Texts, or vectors of the items, (N, D).
@@ -76,7 +77,7 @@ class AnchorSet:
             labels: One class per item, for ``"stratified"``; kept as ``labels`` of the set under any strategy.
             counts: Frequency of each item, for ``"top"``.
             num_frequent: How many of the most frequent items ``"top"`` draws from; None for k of them, so all.
-            vectors: Vectors of the items, (N, D), for ``"fps"`` and ``"kmeans"`` when ``data`` are texts.
+            vectors: Vectors of the items, (N, D), when ``data`` are texts; needed for ``"fps"`` and ``"kmeans"``.
             seed: Decides what is left to chance.
 
         Returns:
@@ -93,7 +94,7 @@ class AnchorSet:
         for name, column in (("labels", labels), ("counts", counts), ("vectors", rows)):
             if column is not None and len(column) != len(own):  # type: ignore[arg-type]
                 raise InputError(f"{name} has {len(column)} entries for {len(own)} items: give one per item")  # type: ignore[arg-type]
-        order = _candidates(own, rows)
+        order = _candidates(own, rows, texts is not None)
         if not 1 <= k <= len(order):
             raise InputError(f"k={k} anchors must be from 1 to the number of different non-zero items, {len(order)}")
         chosen = choosing.choose(
@@ -239,14 +240,20 @@ def _texts(data: Any) -> tuple[str, ...] | None:
     return tuple(data)
 
 
-def _candidates(own: NDArray[np.bytes_], rows: Floats | None) -> NDArray[np.intp]:
-    """Rows that may become anchors, by key: each item once, no zero vector."""
+def _candidates(own: NDArray[np.bytes_], rows: Floats | None, are_texts: bool) -> NDArray[np.intp]:
+    """Rows that may become anchors, by key: each item once, no zero vector, no two texts of one vector."""
     _, first = np.unique(own, return_index=True)  # sorted by key
-    return first if rows is None else first[rows[first].any(axis=1)]
+    if rows is None:
+        return first
+    first = first[rows[first].any(axis=1)]
+    return first[np.sort(np.unique(keys(rows[first]), return_index=True)[1])] if are_texts else first
 
 
 def _refuse_repeats(name: str, own: NDArray[np.bytes_]) -> None:
     values, counts = np.unique(own, return_counts=True)
     if len(values) < len(own):
         first, second = np.flatnonzero(own == values[counts.argmax()])[:2]
-        raise InputError(f"{name}: anchors {first} and {second} are equal, and would count twice: leave one out")
+        raise InputError(
+            f"{name}: anchors {first} and {second} are equal, and would count twice: leave one out, as select does if "
+            "it is given the vectors"
+        )
