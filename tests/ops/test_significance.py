@@ -173,6 +173,16 @@ def test_random_assignments_agree_with_scipy(rng: np.random.Generator) -> None:
     )
 
 
+def test_stopping_early_changes_no_verdict(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = rng.integers(0, 2, 300)
+    a, b = labels + rng.normal(size=300), labels + rng.normal(size=300)
+    early = paired_test(a, b, statistic=AveragePrecision(labels), num_resamples=4000)
+    monkeypatch.setattr("embedlab.ops.significance._ENOUGH_EXTREME", 10**9)
+    whole = paired_test(a, b, statistic=AveragePrecision(labels), num_resamples=4000)
+    assert early.pvalue == pytest.approx(whole.pvalue, abs=0.08)
+    assert early.pvalue != whole.pvalue
+
+
 def test_clusters_are_exchanged_whole() -> None:
     a, b = np.ones(8), np.zeros(8)
     assert paired_test(a, b).pvalue == 2 / 2**8

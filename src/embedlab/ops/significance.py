@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +33,7 @@ Test: TypeAlias = Literal["randomisation", "wilcoxon", "repeats"]
 Floats: TypeAlias = NDArray[np.float64]
 
 _EXACT_UNITS = 12  # 4096 assignments are all looked at; beyond, they are drawn
+_ENOUGH_EXTREME = 200  # assignments as extreme as the one seen, after which no more are drawn where each is costly
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,8 @@ def paired_test(
         test: The test.
         groups: Cluster of each item; clusters are drawn and exchanged as a whole.
         confidence: Level of the interval, in (0, 1); 1 - confidence is the level of the test.
-        num_resamples: Number of resamples, and of random assignments where there are too many to look at all.
+        num_resamples: Number of resamples, and of random assignments where there are too many to look at all. For
+            average precision and statistics of your own, no more are drawn once 200 were as extreme as the one seen.
         seed: Decides both.
 
     Shape:
@@ -168,7 +170,8 @@ def paired_test(
 
     References:
         Smucker, Allan and Carterette (2007), A comparison of statistical significance tests for information retrieval
-        evaluation, doi:10.1145/1321440.1321528.
+        evaluation, doi:10.1145/1321440.1321528; Besag and Clifford (1991), Sequential Monte Carlo p-values,
+        doi:10.1093/biomet/78.2.301, for stopping early.
     """
     first, second = _sample("a", a), _sample("b", b)
     if len(first) != len(second):
@@ -346,7 +349,7 @@ def _swap(
 ) -> tuple[float, bool]:
     """The same for any statistic, computed anew after exchanging the models' values in random clusters."""
     if getattr(statistic, "by_rank", False):
-        a, b = midranks(a[None])[0], midranks(b[None])[0]
+        a, b = _compact(midranks(a[None])[0]), _compact(midranks(b[None])[0])
     differing, position = np.unique(clusters[a != b], return_inverse=True)
     if differing.size == 0:
         return 1.0, True
@@ -364,8 +367,17 @@ def _swap(
         every = all_assignments(differing.size)
         parts = np.array_split(every, max(1, len(every) * len(a) // CHUNK_VALUES))
         return sum(count(part) for part in parts) / float(len(every)), True
-    drawn = assignments(differing.size, num_resamples, len(a), seed)
-    return _share(sum(count(flips) for flips in drawn), num_resamples), False
+    extreme = drawn = 0
+    for flips in assignments(differing.size, num_resamples, len(a), seed):
+        extreme, drawn = extreme + count(flips), drawn + len(flips)
+        if extreme >= _ENOUGH_EXTREME:
+            break  # the share is known well enough: chance it is
+    return _share(extreme, drawn), False
+
+
+def _compact(ranks: Floats) -> NDArray[Any]:
+    """Ranks as small whole numbers where they fit, which are sorted many times faster."""
+    return (2 * ranks).astype(np.int16) if len(ranks) < 2**14 else ranks
 
 
 def _share(extreme: int, num_resamples: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,6 +55,7 @@ class Spearman:
 
     def __init__(self, gold: ArrayLike, *, undefined: float = math.nan) -> None:
         self.undefined = undefined
+        self._last: tuple[Floats, Floats] | None = None
         self.gold = np.asarray(gold, dtype=np.float64)
         if self.gold.ndim != 1 or not np.isfinite(self.gold).all() or np.ptp(self.gold) == 0:
             raise InputError("gold must be a list of finite numbers that are not all the same")
@@ -62,13 +63,18 @@ class Spearman:
     def __call__(self, values: Floats, weights: Floats, /) -> Floats:
         """Return the correlation per resample, (R,)."""
         _check_width(values, self.gold, "gold")
-        ours, theirs = midranks(values, weights), midranks(self.gold[None], weights)
+        ours, theirs = midranks(values, weights), self._gold_ranks(weights)
         total = weights.sum(axis=1, keepdims=True)
         ours = ours - (total + 1) / 2  # a midrank's weighted mean is known
         theirs = theirs - (total + 1) / 2
         shared, own, gold = (np.sum(weights * product, axis=1) for product in (ours * theirs, ours**2, theirs**2))
         spread = np.sqrt(own * gold)
         return _divide(shared, spread, self.undefined)
+
+    def _gold_ranks(self, weights: Floats) -> Floats:
+        if self._last is None or self._last[0] is not weights:  # models are computed in turn on the same resamples
+            self._last = weights, midranks(self.gold[None], weights)
+        return self._last[1]
 
     def contributions(self, values: Floats) -> Floats:
         """Return what each item adds to the correlation, (N,): products of standardised ranks."""
@@ -99,8 +105,8 @@ class AveragePrecision:
         """Return the average precision per resample, (R,); NaN where no positive item was drawn."""
         _check_width(values, self.labels, "labels")
         order = np.argsort(-values, axis=1, kind="stable")  # (A, N)
-        ordered, last = _steps(values, order)
-        weights, positive = _along(weights, ordered), _along((weights * self.labels), ordered)
+        last = _steps(values, order)
+        weights, positive = _along(weights, order), _along(weights * self.labels, order)
         seen, found = np.cumsum(weights, axis=1), np.cumsum(positive, axis=1)
         found_then = np.where(last, found, 0)  # at the end of each step of equal values
         before = np.maximum.accumulate(found_then, axis=1)
@@ -149,40 +155,39 @@ def midranks(values: Floats, weights: Floats | None = None) -> Floats:
         Ranks of the items, (R, N).
     """
     weights = np.ones((1, values.shape[1])) if weights is None else weights
-    order = np.argsort(values, axis=1, kind="stable")
-    ordered, last = _steps(values, order)
-    ends = np.cumsum(_along(weights, ordered), axis=1)  # (R, N) items up to here
-    sizes = ends.shape[1]
-    at_end = np.where(last, np.arange(sizes), sizes)
-    end = np.minimum.accumulate(at_end[:, ::-1], axis=1)[:, ::-1]  # (A, N) place of the end of one's own step
-    start = np.where(np.roll(last, 1, axis=1), np.arange(sizes), 0)
+    order = np.argsort(values, axis=1, kind="stable")  # (A, N)
+    last = _steps(values, order)
+    size = values.shape[1]
+    ends = np.cumsum(_along(weights, order), axis=1)  # (R, N) items drawn up to here
+    end = np.minimum.accumulate(np.where(last, np.arange(size), size)[:, ::-1], axis=1)[:, ::-1]  # of one's own step
+    start = np.where(np.roll(last, 1, axis=1), np.arange(size), 0)
     start[:, 0] = 0
     start = np.maximum.accumulate(start, axis=1)
-    rows = max(len(ends), len(end))
-    upto = np.take_along_axis(np.broadcast_to(ends, (rows, sizes)), np.broadcast_to(end, (rows, sizes)), axis=1)
-    padded = np.concatenate([np.zeros((len(ends), 1)), ends], axis=1)
-    below = np.take_along_axis(
-        np.broadcast_to(padded, (rows, sizes + 1)), np.broadcast_to(start, (rows, sizes)), axis=1
-    )
-    ranks = np.empty((rows, sizes))
-    np.put_along_axis(ranks, np.broadcast_to(ordered, (rows, sizes)), (below + upto + 1) / 2, axis=1)
+    before = np.concatenate([np.zeros((len(ends), 1)), ends[:, :-1]], axis=1)
+    middles = (_along(before, start) + _along(ends, end) + 1) / 2
+    ranks = np.empty_like(middles)
+    if len(order) == 1:
+        ranks[:, order[0]] = middles
+    else:
+        np.put_along_axis(ranks, order, middles, axis=1)
     return ranks
 
 
-def _steps(values: Floats, order: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The order, and where in it a run of equal values ends."""
+def _steps(values: NDArray[Any], order: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Where in the order a run of equal values ends, (A, N)."""
     arranged = np.take_along_axis(values, order, axis=1)
     last = np.ones(values.shape, dtype=bool)
     last[:, :-1] = arranged[:, :-1] != arranged[:, 1:]
-    return order, last
+    return last
 
 
-def _along(weights: Floats, order: NDArray[np.intp]) -> Floats:
-    """Weights (B, N) in the order (A, N) of the values: (R, N)."""
-    if len(order) == 1:
-        return np.asarray(weights[:, order[0]])
-    rows = max(len(weights), len(order))
-    return np.take_along_axis(np.broadcast_to(weights, (rows, weights.shape[1])), order, axis=1)
+def _along(columns: Floats, places: NDArray[np.intp]) -> Floats:
+    """Columns (B, N) at the places (A, N): (R, N), where either may have one row for all resamples."""
+    if len(places) == 1:
+        return np.asarray(np.take(columns, places[0], axis=1))
+    if len(columns) == 1:
+        return np.asarray(columns[0][places])
+    return np.asarray(np.take_along_axis(columns, places, axis=1))
 
 
 def _divide(above: Floats, below: Floats, otherwise: float) -> Floats:
