@@ -13,7 +13,7 @@ from embedlab.understand.relative.anchors import AnchorSet
 from embedlab.understand.relative.coordinates import Similarity, relative_coordinates
 from embedlab.understand.relative.rows import Floats, blocks, matrix, unit
 
-_QUERIES = 256  # rows of a block of similarities, (256, N)
+_MOST_ROWS, _MOST_SIMILARITIES = 256, 2**23  # of a block (Q, N)
 _MAX_QUERIES = 5000
 _STRIPES = 32
 _KEPT_VARIANCE = 0.99  # of each space, for SVCCA
@@ -189,7 +189,7 @@ def _across(x: Floats, y: Floats, queries: NDArray[np.intp], k: int) -> tuple[fl
     """Jaccard and MRR of queries of space x in space y, by cosine; rows that tie with the k-th belong to the k."""
     x, y = unit(x), unit(y)
     jaccard, mrr = 0.0, 0.0
-    for part in blocks(len(queries), _QUERIES):
+    for part in blocks(len(queries), _rows_at_once(len(x))):
         rows = queries[part]
         home, abroad = x[rows] @ x.T, x[rows] @ y.T  # (Q, N)
         jaccard += _shared(home, abroad, k)
@@ -203,13 +203,17 @@ def _across(x: Floats, y: Floats, queries: NDArray[np.intp], k: int) -> tuple[fl
 
 def _overlap(x: Floats, y: Floats, queries: NDArray[np.intp], k: int) -> float:
     total = 0.0
-    for part in blocks(len(queries), _QUERIES):
+    for part in blocks(len(queries), _rows_at_once(len(x))):
         rows = queries[part]
         first, second = x[rows] @ x.T, y[rows] @ y.T
         for found in (first, second):
             found[np.arange(len(rows)), rows] = -np.inf
         total += _shared(first, second, k)
     return total / len(queries)
+
+
+def _rows_at_once(num_items: int) -> int:
+    return max(1, min(_MOST_ROWS, _MOST_SIMILARITIES // num_items))
 
 
 def _shared(first: Floats, second: Floats, k: int) -> float:
