@@ -295,6 +295,8 @@ def _on_task(
         seed=seed,
     )
     note = "tested over repeats on the same texts, whose spread stands for the uncertainty" if repeated else ""
+    if head.type == "Classification" and not repeated:
+        note = "test texts are drawn anew, the samples to train on stay as they are"
     whole = [(statistic or mean)(row[None], np.ones((1, len(row))))[0] for row in rows]
     if not note and any(abs(seen - each.score) > _OFF for seen, each in zip(whole, results, strict=True)):
         what = "the mean" if statistic is None else type(statistic).__name__
