@@ -4,7 +4,7 @@ Published in Tang and Yang (2024), arXiv:2409.18511: seven models drop on a fina
 variance than the model, finance stays below general data in every tercile of four complexity measures and in
 regressions that hold them fixed, and ranks of models do not carry over.
 
-Small here: twelve finance and twelve general data sets in three types (retrieval with 400 documents, labels with eight
+Small here: twelve finance and thirteen general data sets in three types (retrieval with 400 documents, labels with eight
 training texts each, pairs), eight cheap encoders, and three of the four measures; no language model is at hand for the
 fourth, and its stand-in (a small model's error) is reported apart, since it shares its errors with the encoders under
 test. Sets without a finance counterpart are built alike on both sides: pairs of one intent, and sentences with one edit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 
@@ -195,6 +196,21 @@ class TestReaders:
         assert result.rate.estimate == 0.4
         assert result.rate.low < 0.4 < result.rate.high
         assert (result.reader, result.ids) == ("script", ("0", "1", "2", "3", "4"))
+
+    def test_any_chat_endpoint_answers(self) -> None:
+        import httpx
+
+        from embedlab.models.chat import ChatEndpoint
+
+        def serve(request: httpx.Request) -> httpx.Response:
+            asked = json.loads(request.content)["messages"][0]["content"]
+            answer = "fee" if "Text: the fee" in asked else "card"
+            return httpx.Response(200, json={"choices": [{"message": {"content": answer}}]})
+
+        endpoint = ChatEndpoint("https://example.org/v1#reader", transport=httpx.MockTransport(serve))
+        frame = measure({"bank": LABELS}, measures=["llm_error"], reader=LLMErrorRate(endpoint, num_threads=2))
+        assert frame.loc["bank", "llm_error"] == 0.0
+        assert frame.attrs["questions"]["bank"]["reader"] == "reader"
 
     def test_ratings_may_be_off_by_a_fifth_of_the_scale(self) -> None:
         answers = iter(["4.2", "about 3.4", "1.5"])
