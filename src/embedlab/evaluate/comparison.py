@@ -28,6 +28,7 @@ _FAMILIES = {
     "tasks": "Holm's correction over the {tasks} tasks of each pair of models",
     "all": "Holm's correction over all {tests} tests: {tasks} tasks and {pairs} pairs of models",
 }
+_WRAPPED = ("task", "model", "A", "B", "not distinguishable from")  # columns of names, which a narrow terminal may fold
 _OFF = 0.005  # beyond this, what is tested and what is reported as score are not the same number
 
 
@@ -162,7 +163,9 @@ class Comparison:
 
         tables = []
         for title, head, rows in self._sheets():
-            table = Table(*head, title=title, title_justify="left", box=None, pad_edge=False)
+            table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+            for name in head:
+                table.add_column(name, no_wrap=name not in _WRAPPED, overflow="fold")
             for row in rows:
                 table.add_row(*(Text(cell, style="dim" if cell == SAME else "") for cell in row))
             tables.append(table)
@@ -191,10 +194,10 @@ class Comparison:
             sheets.append((f"Order over {len(self.tasks)} tasks", head, body))
         duels = []
         for duel in self.duels:
-            shown = (*(f"{score:.4f}" for score in duel.scores), _signed(duel.test), _pvalue(duel.pvalue))
+            shown = f"{duel.test.difference.estimate:+.3f}", _ends(duel.test), _pvalue(duel.pvalue)
             duels.append([duel.task, duel.first, duel.second, *shown, duel.verdict])
-        head = ["task", "A", "B", "A scores", "B scores", f"A - B ({level} interval)", "p corrected", "verdict"]
-        return [*sheets, ("Pairs of models", head, duels)] if duels else sheets
+        head = ["task", "A", "B", "A - B", f"{level} interval", "p", "verdict"]
+        return [*sheets, ("Pairs of models (p corrected)", head, duels)] if duels else sheets
 
     def _places(self) -> list[dict[str, Any]]:
         if self.overall is None:
@@ -381,11 +384,10 @@ def _plain(duel: Duel) -> dict[str, Any]:
     }
 
 
-def _signed(test: PairedTest) -> str:
+def _ends(test: PairedTest) -> str:
     low, high = test.difference.low, test.difference.high
-    ends = f"{low:+.4f} to {high:+.4f}" if math.isfinite(low) else "unknown"
-    return f"{test.difference.estimate:+.4f} ({ends})"
+    return f"{low:+.3f} to {high:+.3f}" if math.isfinite(low) else "unknown"
 
 
 def _pvalue(pvalue: float) -> str:
-    return f"{pvalue:.4f}" if pvalue >= 1e-4 else f"{pvalue:.0e}"
+    return f"{pvalue:.3f}" if pvalue >= 0.001 else "<0.001"
