@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from embedlab import __version__
-from embedlab.cli import collection, demo, depth, domain_gap, evaluate, inspect, methods, relative, serve, tasks
+from embedlab.cli import collection, demo, depth, domain, domain_gap, evaluate, inspect, methods, relative, serve, tasks
 
 app = typer.Typer(
     name="embedlab",
@@ -53,6 +53,7 @@ for _panel, _verbs in {
     for _verb in _verbs:
         app.command(_verb.__name__.rstrip("_").replace("_", "-"), rich_help_panel=_panel)(_verb)
 app.add_typer(depth.app, name="depth", rich_help_panel="Methods")
+app.add_typer(domain.app, name="domain", rich_help_panel="Models")
 app.add_typer(relative.app, name="relative", rich_help_panel="Methods")
 app.add_typer(inspect.app, name="inspect", rich_help_panel="Methods")
 app.add_typer(tasks.app, name="tasks", rich_help_panel="Methods")

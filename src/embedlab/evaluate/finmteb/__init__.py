@@ -14,8 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from embedlab.evaluate.finmteb.adaptation import Adapted, Lora, domain_adapt
+from embedlab.evaluate.finmteb.audit import Audit, WordLeak, audit
 from embedlab.evaluate.finmteb.edits import number_edit_pairs
 from embedlab.evaluate.finmteb.finance import FINANCE, finance_suite, general_suite
+from embedlab.evaluate.finmteb.remote import FINANCE_MTEB, finance_mteb_suite
 from embedlab.evaluate.finmteb.report import BASELINES, DomainReport, RankRelation, rank_relation, report
 from embedlab.evaluate.finmteb.suite import DomainSuite
 
@@ -25,13 +27,18 @@ if TYPE_CHECKING:
 __all__ = [
     "BASELINES",
     "FINANCE",
+    "FINANCE_MTEB",
     "Adapted",
+    "Audit",
     "DomainReport",
     "DomainSuite",
     "Lora",
     "RankRelation",
+    "WordLeak",
+    "audit",
     "domain_adapt",
     "example",
+    "finance_mteb_suite",
     "finance_suite",
     "general_suite",
     "number_edit_pairs",
