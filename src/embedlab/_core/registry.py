@@ -203,8 +203,11 @@ def _modules(room: Path) -> Iterator[Path]:
 
 def _assigned(path: Path, name: str) -> ast.expr | None:
     """Return the expression a module assigns to a top-level name, or None."""
+    source = path.read_text(encoding="utf-8")
+    if name not in source:  # most modules hold no record: spare the command line parsing them
+        return None
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        tree = ast.parse(source, filename=str(path))
     except SyntaxError as error:
         raise RecordError(f"{path}:{error.lineno}: not valid Python: {error.msg}") from error
     for node in tree.body:
