@@ -41,7 +41,6 @@ app = typer.Typer(
     help="Look at an embedding space: `embedlab inspect NAME` for a collection or a file, `inspect tables` for tables.",
     no_args_is_help=True,
 )
-app.command()(inspect_tables.tables)
 
 
 @app.command()
@@ -112,6 +111,9 @@ def space(
         print_json(found.to_dict())
     elif html is None:
         print_inspection(found, out)
+
+
+app.command()(inspect_tables.tables)
 
 
 def _by_other_model(inspected: Space, model: str, seed: int) -> Space:
