@@ -24,7 +24,7 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"  # before numpy is imported
 
-import numpy as np
+import numpy as np  # noqa: E402
 
 RESULT = Path(__file__).parent / "results" / "mmteb.json"
 SIZES = ((120, 56), (60, 30), (13, 40), (13, 131), (500, 131))  # models, tasks; 13 models as in the paper

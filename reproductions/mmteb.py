@@ -11,9 +11,9 @@ Falsified if: the kept tasks predict the dropped ones no better than random sets
 25 and more do not keep the order of models; or Borda and mean agree on the best model.
 
 Measured without being claimed: at 7 kept tasks, the fewest that leave one of each type, selected tasks predict the
-others worse than random ones do (`predict_selected_7`). In the union of pools even depth 2 keeps the order, and so do as
-many random documents (`union_order_random_*`); what pools keep better there is the scores (`union_gap_*`). The shipped
-model that pools is kin to its five cut versions among the scored ones.
+others worse than random ones do (`predict_selected_7`). In the union of pools even depth 2 keeps the order, and so do
+as many random documents (`union_order_random_*`); what pools keep better there is the scores (`union_gap_*`). The
+shipped model that pools is kin to its five cut versions among the scored ones.
 
 What does not hold, and is claimed here so that it stays visible: the mean score over selected tasks does not follow the
 full mean better than the mean over random tasks (`mean_selected_*` against `mean_random_*`). Taking out redundant tasks
