@@ -144,7 +144,7 @@ def sample_fidelity(
 
 
 def noise_floor(encoder: TableEmbedder, tables: Frame, *, level: str = "column", seed: int = 0) -> PropertyResult:
-    """Measure what batching and precision alone do: the same table alone, and in the company of others.
+    """Measure what batching and precision alone do: the same table alone, among all others, and beside the largest.
 
     Args:
         encoder: The encoder under test.
@@ -171,11 +171,15 @@ def noise_floor(encoder: TableEmbedder, tables: Frame, *, level: str = "column",
     spread: list[float] = []
     objects: list[str] = []
     owners: list[str] = []
-    for table, together in zip(short, encoder.embed(short, level=level), strict=True):
+    together = encoder.embed(short, level=level)
+    longest = max(short, key=lambda table: table.num_rows * table.num_columns) if short else Table("", (), ())
+    for table, among in zip(short, together, strict=True):
         (alone,) = encoder.embed([table], level=level)
+        beside, _ = encoder.embed([table, longest], level=level)
         for number in np.flatnonzero(np.isfinite(alone).all(axis=1) & alone.any(axis=1)):
-            near.append(float(cosines(alone[number], together[number][None])[0]))
-            spread.append(mcv(np.stack([alone[number], together[number]])))
+            own = np.stack([alone[number], among[number], beside[number]])  # of two, MCV sees lengths only
+            near.append(float(cosines(own[0], own[1:]).min()))
+            spread.append(mcv(own))
             objects.append(_label(table, level, int(number)))
             owners.append(table.name)
     if not near:

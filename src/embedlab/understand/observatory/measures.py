@@ -23,7 +23,8 @@ def mcv(vectors: ArrayLike) -> float:
         MCV = sqrt(mu' S mu / (mu' mu)^2) = sd(X mu) / (mu' mu)
 
     with the mean mu and the unbiased covariance S. The second form needs no D x D matrix. Where mu is near 0, as with
-    centred embeddings, the number explodes; at 0 it is infinite.
+    centred embeddings, the number explodes; at 0 it is infinite. Two rows of one length always give 0, since they lie
+    the same way from their mean: take three or more, and look at the cosine as well.
 
     Args:
         vectors: One row per variant, at least 2. (paper: e_0 .. e_m)
