@@ -82,6 +82,7 @@ def test_a_collection_and_what_it_exports(folder):
     assert (found["name"], found["rows"], found["model"]) == ("notes", len(TEXTS), "default")
     assert {group["label"] for group in found["groups"]} == set(SUBJECTS)
     assert found["depth"]["deepest"][0]["id"].endswith(".txt")
+    assert ".txt  where is my" in invoke("inspect", "notes").stdout
     notes.export("notes.parquet")
     exported = told("notes.parquet", "--labels", "source")
     assert_allclose(exported["isotropy"]["isoscore"]["estimate"], found["isotropy"]["isoscore"]["estimate"], rtol=1e-3)

@@ -146,7 +146,7 @@ def _table(table: Table) -> str:
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
     cells = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     title = escape(table.title)
-    kind = " class=texts" if table.texts and len(table.header) == 2 else ""
+    kind = " class=texts" if table.texts and table.header[-1] == "text" else ""
     if len(table.rows) > _LONG:
         count = f"<span class=soft>{len(table.rows)} rows</span>"
         return f"<details><summary>{title} {count}</summary><div class=wide><table{kind}>{cells}</details>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from embedlab.ops.significance import Interval
@@ -309,9 +309,15 @@ def _models(found: Inspection) -> Section | None:
     )
 
 
-def _texts(title: str, what: str, marks: Iterable[TextMark], form: Callable[[float], str] = "{:.3f}".format) -> Table:
-    rows = tuple((form(mark.value), _told(mark)) for mark in marks)
-    return Table(title, (what, "text"), rows, texts=True)
+def _texts(title: str, what: str, marks: Sequence[TextMark], form: Callable[[float], str] = "{:.3f}".format) -> Table:
+    named = any(mark.id is not None and mark.text is not None for mark in marks)
+    rows = tuple((form(mark.value), *((_source(mark.id),) if named else ()), _told(mark)) for mark in marks)
+    return Table(title, (what, "source", "text") if named else (what, "text"), rows, texts=True)
+
+
+def _source(name: str | None) -> str:
+    """The end of a long name, which tells more than its beginning."""
+    return "" if name is None else name if len(name) <= 32 else f"…{name[-31:]}"
 
 
 def _told(mark: TextMark) -> str:
