@@ -38,7 +38,8 @@ from embedlab._core.files import atomic_write
 from embedlab._core.machine import hardware, versions
 from embedlab.evaluate import tasks as builders
 from embedlab.evaluate.local_sets import local_tasks
-from embedlab.evaluate.run import evaluate, quiet_host
+from embedlab.evaluate.quiet import quiet_host
+from embedlab.evaluate.run import evaluate
 from embedlab.models import Encoder, StaticModel, load_model
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ def direct(model: Any, task: Any) -> float:
     """mteb's main score, by mteb alone."""
     import mteb
 
-    from embedlab.evaluate.run import quiet_host
+    from embedlab.evaluate.quiet import quiet_host
 
     with quiet_host():
         result = mteb.evaluate(
@@ -302,6 +302,26 @@ def test_training_sets_are_read_from_the_model_card(tmp_path: Path) -> None:
     assert training_sets(str(tmp_path), None) == {"ms_marco", "mteb/stsb"}
     (tmp_path / "README.md").write_text("# A model\n", encoding="utf-8")
     assert training_sets(str(tmp_path), None) is None
+
+
+def test_mtebs_own_tasks_of_several_splits_and_languages(tmp_path: Path) -> None:
+    from mteb.mocks import mock_tasks as mocks
+
+    names = {
+        "MockMultilingualRetrievalTask": ("query", 8, {"eng-Latn", "fra-Latn"}),
+        "MockRetrievalDialogTask": ("query", 4, None),
+        "MockMultilingualSTSTask": ("pair", 4, {"eng-Latn", "fra-Latn"}),
+        "MockMultilingualParallelBitextMiningTask": ("text", 4, {"eng-Latn+fra-Latn"}),
+        "MockMultilabelClassification": ("repeat", 10, None),
+        "MockRegressionTask": ("repeat", 10, None),
+    }
+    chosen = [getattr(mocks, name)() for name in names]
+    run = evaluate(["default"], chosen, cache=tmp_path, costs=False).runs[0]
+    for (unit, count, languages), score in zip(names.values(), run.tasks.values(), strict=True):
+        assert (score.unit, len(score.items)) == (unit, count), score.task
+        assert languages == (None if score.languages is None else set(score.languages))
+    with pytest.raises(InputError, match="is a mean of others"):
+        evaluate(["default"], [mocks.MockAggregatedTask()], cache=tmp_path)
 
 
 def test_vectors_that_are_not_numbers_are_one_clear_error(tmp_path: Path) -> None:

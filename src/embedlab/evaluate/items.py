@@ -124,7 +124,7 @@ def items_of(task: AbsTask, split: str, subset: str, seen: Seen, scores: dict[st
         found = _translations(task, split, subset, seen)
     elif isinstance(task, AbsTaskSummarization):
         found = _summaries(task, data_of(task, split, subset), model, split, subset)
-    elif isinstance(task, AbsTaskClassification) and predictions is not None:
+    elif task.metadata.type == "Classification" and predictions is not None:  # regression has the same class
         found = _classified(task, data_of(task, split, subset), predictions)
     if found is None and "scores_per_experiment" in scores:
         found = _repeats(np.array([each[metric] for each in scores["scores_per_experiment"]]))

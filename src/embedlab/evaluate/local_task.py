@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from embedlab._core.errors import InputError
-from embedlab.evaluate.randomness import random_state_restored
+from embedlab.evaluate.quiet import random_state_restored
 
 
 class _FromMemory(AbsTask):
@@ -152,7 +152,7 @@ def make_task(
     Raises:
         InputError: mteb ships a task of that name, or does not know a language.
     """
-    registry: dict[str, type[AbsTask]] = sys.modules["mteb.get_tasks"]._TASKS_REGISTRY
+    registry = known_tasks()
     known = registry.get(name)
     if known is not None and not issubclass(known, _FromMemory):
         raise InputError(
@@ -181,6 +181,12 @@ def make_task(
         task: AbsTask = made()
     task.load_data()
     return task
+
+
+def known_tasks() -> dict[str, type[AbsTask]]:
+    """Return mteb's registry itself: its classes by name. A module of its name hides behind a function."""
+    registry: dict[str, type[AbsTask]] = sys.modules["mteb.get_tasks"]._TASKS_REGISTRY
+    return registry
 
 
 def is_local(task: AbsTask) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from embedlab._core.errors import InputError
 from embedlab._core.extras import require
-from embedlab.evaluate.randomness import random_state_restored
+from embedlab.evaluate.quiet import random_state_restored
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask

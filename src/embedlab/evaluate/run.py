@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import random
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,12 +16,12 @@ import numpy as np
 
 from embedlab._core.errors import EmbedlabError, InputError
 from embedlab._core.extras import require
-from embedlab._core.files import atomic_write
 from embedlab.evaluate.cache import VectorCache, cache_home
 from embedlab.evaluate.costs import PeakMemory, cost_of, cost_of_counting
 from embedlab.evaluate.encoders import HostedEncoder, HostedLexical
+from embedlab.evaluate.kept import Hosted, KeptResults
 from embedlab.evaluate.overlap import overlaps, training_sets
-from embedlab.evaluate.randomness import random_state_restored
+from embedlab.evaluate.quiet import quiet_host
 from embedlab.evaluate.scores import ModelCost, ModelRun, TaskScore
 from embedlab.models.encoder import Encoder
 
@@ -35,8 +32,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Hosted = HostedEncoder | HostedLexical
-_FORMAT = 1  # of kept results; another number forgets the old ones
 COUNTING = ("bow", "tfidf", "lsa", "bm25")
 
 
@@ -120,6 +115,7 @@ def evaluate(
         raise InputError(f"models={list(models)!r}, tasks={names}: give at least one of each")
     if len(set(names)) < len(names):
         raise InputError(f"tasks={names}: every task needs a name of its own")
+    _refuse_aggregates(chosen)
     home = Path(cache) if cache is not None else cache_home()
     vectors = VectorCache(home / "vectors")
     hosts = [_hosted(model, vectors, training_datasets or {}, seed) for model in models]
@@ -129,8 +125,17 @@ def evaluate(
     runs = []
     for number, host in enumerate(hosts):
         place = _Place(number * len(chosen), len(hosts) * len(chosen), on_progress)
-        runs.append(_run(host, chosen, _Kept(home / "results", fresh, seed), costs, place))
+        runs.append(_run(host, chosen, KeptResults(home / "results", fresh, seed), costs, place))
     return Evaluation(tuple(runs), {task.metadata.name: task.metadata.description for task in chosen})
+
+
+def _refuse_aggregates(tasks: Sequence[AbsTask]) -> None:
+    from mteb.abstasks.aggregated_task import AbsTaskAggregate
+
+    for task in tasks:
+        if isinstance(task, AbsTaskAggregate):
+            parts = ", ".join(part.metadata.name for part in task.metadata.tasks)
+            raise InputError(f"the task {task.metadata.name!r} is a mean of others: give those instead: {parts}")
 
 
 @dataclass(slots=True)
@@ -157,49 +162,6 @@ class _Place:
             host.on_progress = count
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """Results on disk, by model and task; damaged ones are measured again."""
-
-    folder: Path
-    fresh: bool
-    seed: int
-
-    def path(self, host: Hosted, task: AbsTask) -> Path:
-        import mteb
-
-        meta = task.metadata
-        key: list[Any] = [_FORMAT, mteb.__version__, self.seed, type(task).__name__, meta.name, dict(meta.dataset)]
-        key += [meta.main_score, list(task.eval_splits), list(task.hf_subsets)]
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-        return self.folder / host.fingerprint.replace(":", "-") / f"{digest}.json"
-
-    def load(self, host: Hosted, task: AbsTask) -> TaskScore | None:
-        path = self.path(host, task)
-        if self.fresh or not path.is_file():
-            return None
-        try:
-            return TaskScore.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, InputError, OSError) as error:
-            _log.warning("the kept result %s is damaged and is measured again: %s", path, error)
-            return None
-
-    def save(self, host: Hosted, task: AbsTask, score: TaskScore) -> None:
-        atomic_write(self.path(host, task), json.dumps(score.to_dict(), ensure_ascii=False))
-
-    def cost(self, host: Hosted, measure: Callable[[], ModelCost]) -> ModelCost:
-        path = self.folder / host.fingerprint.replace(":", "-") / "cost.json"
-        if not self.fresh and path.is_file():
-            try:
-                return ModelCost(**json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError, OSError) as error:
-                _log.warning("the kept cost %s is damaged and is measured again: %s", path, error)
-        found = measure()
-        entry = {name: getattr(found, name) for name in ModelCost.__dataclass_fields__}
-        atomic_write(path, json.dumps(entry))
-        return found
-
-
 def _hosted(model: Any, cache: VectorCache, training: Mapping[str, Collection[str]], seed: int) -> Hosted:
     """Return a model as mteb wants it."""
     if isinstance(model, str) and model in COUNTING:
@@ -224,7 +186,7 @@ def _hosted(model: Any, cache: VectorCache, training: Mapping[str, Collection[st
     return HostedEncoder(encoder, cache, training_datasets=known, seed=seed)
 
 
-def _run(host: Hosted, tasks: Sequence[AbsTask], kept: _Kept, costs: bool, place: _Place) -> ModelRun:
+def _run(host: Hosted, tasks: Sequence[AbsTask], kept: KeptResults, costs: bool, place: _Place) -> ModelRun:
     scores: dict[str, TaskScore] = {}
     cost: ModelCost | None = None
     for task in tasks:
@@ -344,31 +306,16 @@ def _loaded(task: AbsTask) -> Iterator[None]:
     """Have the task's data in memory inside the block, and let go of what was loaded for it."""
     own = not task.data_loaded
     if own:
-        with quiet_host():
-            task.load_data()
+        try:
+            with quiet_host():
+                task.load_data()
+        except (OSError, ValueError) as error:
+            raise EmbedlabError(
+                f"mteb cannot load the data of {task.metadata.name!r} ({type(error).__name__}: {str(error)[:300]}): "
+                "without a network, use the sets on this machine or data of your own"
+            ) from error
     try:
         yield
     finally:
         if own:
             task.unload_data()
-
-
-@contextmanager
-def quiet_host() -> Iterator[None]:
-    """Keep mteb to itself: no progress bars, no warnings about constant values, no seeding of the global state."""
-    from functools import partialmethod
-
-    import datasets
-    from tqdm.std import tqdm  # type: ignore[import-untyped]
-
-    plain, bars = tqdm.__init__, datasets.is_progress_bar_enabled()
-    tqdm.__init__ = partialmethod(plain, disable=True)
-    datasets.disable_progress_bars()
-    try:
-        with random_state_restored(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        tqdm.__init__ = plain
-        if bars:
-            datasets.enable_progress_bars()

@@ -1,9 +1,10 @@
-"""The global random states, borrowed and given back: mteb seeds them whenever it makes a task or an evaluator."""
+"""mteb kept to itself: it seeds the global random states, draws progress bars and warns of what is wanted here."""
 
 from __future__ import annotations
 
 import random
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,3 +32,24 @@ def random_state_restored() -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002
         if torch is not None:
             torch.random.set_rng_state(states)
+
+
+@contextmanager
+def quiet_host() -> Iterator[None]:
+    """Keep mteb to itself: no progress bars, no warnings about constant values, no seeding of the global state."""
+    from functools import partialmethod
+
+    import datasets
+    from tqdm.std import tqdm  # type: ignore[import-untyped]
+
+    plain, bars = tqdm.__init__, datasets.is_progress_bar_enabled()
+    tqdm.__init__ = partialmethod(plain, disable=True)
+    datasets.disable_progress_bars()
+    try:
+        with random_state_restored(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        tqdm.__init__ = plain
+        if bars:
+            datasets.enable_progress_bars()
