@@ -14,7 +14,7 @@ import numpy as np
 
 from embedlab._core.errors import InputError
 from embedlab._core.extras import require
-from embedlab.evaluate.run import quiet_host
+from embedlab.evaluate.quiet import quiet_host
 from embedlab.text.synthesis import Triplet
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def domain_adapt(
     if last_layers is not None:
         _freeze_all_but(student, last_layers)
     if lora is not None:
-        _add_lora(student, lora)
+        _add_lora(student, lora, seed)
     if instruction:
         student.prompts = {**student.prompts, "query": instruction}
     with quiet_host():
@@ -245,7 +245,8 @@ def _freeze_all_but(model: Any, last_layers: int) -> None:
         module.requires_grad_(True)
 
 
-def _add_lora(model: Any, lora: Lora) -> None:
+def _add_lora(model: Any, lora: Lora, seed: int) -> None:
+    torch: Any = require("torch", extra="train")
     peft: Any = require("peft", extra="train")
     config = peft.LoraConfig(
         r=lora.rank,
@@ -254,7 +255,12 @@ def _add_lora(model: Any, lora: Lora) -> None:
         target_modules="all-linear",
         task_type=peft.TaskType.FEATURE_EXTRACTION,
     )
-    model[0].model = peft.get_peft_model(model[0].model, config)
+    with quiet_host():  # the one library reads a name that the other warns about
+        model[0].model = peft.get_peft_model(model[0].model, config)
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if "lora_A" in name:  # as drawn by the library, but by our seed
+            torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
 
 
 def _check(
