@@ -35,6 +35,7 @@ static: $(FULL)/stamp
 
 bench: $(FULL)/stamp $(PEERS)/stamp ## Run every benchmark beside its peers; results go to benchmarks/results/
 	$(RUN)/python benchmarks/encode.py
+	$(RUN)/python benchmarks/evaluate.py
 	$(RUN)/python benchmarks/gist.py
 	$(RUN)/python benchmarks/serve.py
 	$(RUN)/python benchmarks/tte_depth.py --peers $(PEERS)/bin/python
