@@ -91,6 +91,22 @@ def test_a_collection_and_what_it_exports(folder):
         CliRunner().invoke(app, ["inspect", "notes", "--labels", "colour"], catch_exceptions=False)
 
 
+def test_collections_of_two_models_are_not_compared(folder):
+    class Other:
+        name, dim, fingerprint = "other", 256, "other:0123456789abcdef"
+
+        def encode_document(self, texts, *, batch_size=32, on_progress=None):
+            return load_model().encode_document(texts)
+
+        encode_query = encode_document
+
+    Collection.create("first").add(TEXTS)
+    Collection.create("second", model=Other()).add(OTHERS)
+    assert told("first", "--against", "animals.txt")["against"]["rows"] == len(OTHERS)
+    with pytest.raises(InputError, match="two models can't be compared"):
+        CliRunner().invoke(app, ["inspect", "first", "--against", "second"], catch_exceptions=False)
+
+
 def test_another_model(folder):
     same = told("bank.txt", "--model", "default")
     assert same["other_model"] == "default"

@@ -127,6 +127,15 @@ def test_a_huge_set_is_sampled_for_pairs_and_says_so():
     assert other.hubness.rows.tolist() != found.hubness.rows.tolist()
 
 
+def test_passages_of_one_document_are_drawn_together_for_q():
+    rows = np.repeat(cloud(20), 10, axis=0) + 0.05 * cloud(200, seed=1, shift=0)
+    names = [f"{i // 10}.txt" for i in range(200)]
+    other = Space(cloud(100, seed=2), name="other")
+    alone, together = (inspect_space(Space(rows, ids=ids), against=other).against.q for ids in (None, names))
+    assert together.estimate == alone.estimate
+    assert together.high - together.low > 1.3 * (alone.high - alone.low)
+
+
 def test_rows_apart_of_another_model_are_matched_by_number():
     rows = cloud(100)
     other = np.zeros((100, 12))

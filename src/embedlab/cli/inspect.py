@@ -84,6 +84,7 @@ def space(
     goes with the length of texts, which texts are central; with --against whether another corpus comes from the same
     distribution and how far apart the two lie, with --model how alike another model's space is.
     """
+    from embedlab._core.errors import InputError
     from embedlab.cli.console import err, out, print_json
     from embedlab.cli.inspect_inputs import read_space
     from embedlab.understand.inspection import inspect_space, print_inspection, write_page
@@ -92,6 +93,11 @@ def space(
     other_corpus = None
     if against is not None:
         other_corpus, _ = read_space(against, against_texts, None, made_by or inspected.model)
+        if None not in (inspected.model, other_corpus.model) and inspected.model != other_corpus.model:
+            raise InputError(
+                f"against={against!r} is by model {other_corpus.model!r} and {what!r} by {inspected.model!r}: "
+                "vectors of two models can't be compared; --model compares two models on the same texts"
+            )
     found = inspect_space(
         inspected,
         against=other_corpus,

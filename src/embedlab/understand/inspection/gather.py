@@ -212,12 +212,20 @@ def _compared(
         if paired:
             raise
         missing["gap"] = str(error)
-    samples = (_sample(part.vectors, max_rows, seed) for part in (space, against))
+    (own, own_documents), (others, other_documents) = (_clustered(part, max_rows, seed) for part in (space, against))
     return Against(
         name=against.name,
         rows=len(against),
         test=test,
-        q=bootstrap_q(*samples, confidence=confidence, num_resamples=200, seed=seed),
+        q=bootstrap_q(
+            own,
+            others,
+            reference_groups=own_documents,
+            other_groups=other_documents,
+            confidence=confidence,
+            num_resamples=200,
+            seed=seed,
+        ),
         strays=_marks(against, np.argsort(outer, kind="stable")[:show], outer),
         gap=gap,
         depths=outer,
@@ -234,6 +242,14 @@ def _similarity(space: Space, other: Space, k: int, max_rows: int, seed: int) ->
     first = np.asarray(space.vectors[mine[chosen]], dtype=np.float64)
     second = np.asarray(other.vectors[theirs[chosen]], dtype=np.float64)
     return compare_spaces(first, second, min(300, max(2, len(chosen) // 4)), k=k, seed=seed)
+
+
+def _clustered(space: Space, most: int, seed: int) -> tuple[NDArray[Any], list[str] | None]:
+    """Rows, at most so many, and the documents they come from if some come from the same."""
+    chosen = _sample(np.arange(len(space)), most, seed)
+    rows = space.vectors if len(chosen) == len(space) else np.asarray(space.vectors[chosen])
+    names = None if space.ids is None else [space.ids[place] for place in chosen]
+    return rows, None if names is None or not 2 <= len(set(names)) < len(names) else names
 
 
 def _sample(rows: NDArray[Any], most: int, seed: int) -> NDArray[Any]:

@@ -24,7 +24,8 @@ class Space:
             is left out and counted.
         name: What to call the set.
         texts: The texts, one per row.
-        ids: Names of the rows, shown beside the texts.
+        ids: Names of the rows, shown beside the texts; rows of one name, such as passages of one document, are drawn
+            together for the interval of Q.
         labels: One per row, such as topics or clusters.
         lengths: Lengths of the texts; their characters if only texts are given.
         length_unit: What ``lengths`` count.
