@@ -1,6 +1,7 @@
 """Data sets for measuring, from the ``EMBEDLAB_DATA`` folder or any folder in BEIR's form; nothing is fetched."""
 
 from embedlab.data.datasets import BitextData, LabelData, Package, PairData, RetrievalData, Text
+from embedlab.data.loaders.beir import load_beir
 from embedlab.data.loaders.finance import ReportTable, load_phrasebank, load_tatqa, load_tatqa_tables
 from embedlab.data.loaders.labels import LABEL_SETS, LabelSet, load_banking77, load_labels
 from embedlab.data.loaders.opening import csv_rows, data_file, open_text
@@ -14,7 +15,7 @@ from embedlab.data.loaders.pairs import (
     load_stsb,
     load_tatoeba,
 )
-from embedlab.data.loaders.retrieval import load_beir, load_cacm, load_cranfield, load_scifact
+from embedlab.data.loaders.retrieval import load_cacm, load_cranfield, load_scifact
 from embedlab.data.loaders.tables import (
     Schema,
     load_chinook,

@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from embedlab._core.errors import InputError, MissingDataError
+from embedlab._core.errors import MissingDataError
 
 
 def data_file(*parts: str) -> Path:
@@ -62,24 +60,3 @@ def csv_rows(text: str) -> Iterator[dict[str, str]]:
         One dict a row, by column name.
     """
     yield from csv.DictReader(io.StringIO(text, newline=""))
-
-
-def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Go through the objects of a file of JSON lines, each of which needs an ``_id``.
-
-    Yields:
-        One object a line; empty lines are passed over.
-
-    Raises:
-        MissingDataError: there is no such file.
-        InputError: a line is not an object with an ``_id``.
-    """
-    if not path.is_file():
-        raise MissingDataError(f"{path} is missing: a BEIR folder has corpus.jsonl, queries.jsonl and qrels/")
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict) or "_id" not in row:
-                    raise InputError(f"{path}, line {number}: an object with _id is needed, got {line[:80]!r}")
-                yield row

@@ -10,9 +10,9 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from embedlab._core.errors import MissingDataError, unknown_name
+from embedlab._core.errors import unknown_name
 from embedlab.data.datasets import RetrievalData, Text
-from embedlab.data.loaders.opening import csv_rows, data_file, json_lines, open_text
+from embedlab.data.loaders.opening import csv_rows, data_file, open_text
 
 
 def load_scifact(split: str = "test") -> RetrievalData:
@@ -101,37 +101,6 @@ def load_cacm() -> RetrievalData:
     return _judged(
         "cacm", corpus, queries, {q: {f"CACM-{int(d[5:])}": g for d, g in r.items()} for q, r in qrels.items()}
     )
-
-
-def load_beir(folder: str | Path, *, split: str = "test") -> RetrievalData:
-    """Load a retrieval set in the form BEIR gave them: corpus.jsonl, queries.jsonl and qrels/<split>.tsv.
-
-    Args:
-        folder: The folder of the set; its name becomes the name.
-        split: Which judgements.
-
-    Returns:
-        The collection.
-
-    Raises:
-        MissingDataError: one of the three files is not there.
-        InputError: a line is not what it should be.
-
-    References:
-        Thakur et al. (2021), BEIR: A Heterogeneous Benchmark for Zero-shot Evaluation of Information Retrieval Models.
-    """
-    root = Path(folder)
-    corpus = {
-        str(row["_id"]): Text(row.get("title") or "", row.get("text") or "")
-        for row in json_lines(root / "corpus.jsonl")
-    }
-    queries = {str(row["_id"]): row["text"] for row in json_lines(root / "queries.jsonl")}
-    judgements = root / "qrels" / f"{split}.tsv"
-    if not judgements.is_file():
-        raise MissingDataError(f"{judgements} is missing: choose another split or complete the folder")
-    lines = (line.split("\t") for line in judgements.read_text(encoding="utf-8").splitlines()[1:])
-    rows = [(query, document, int(float(grade))) for query, document, grade in lines]
-    return _judged(root.name, corpus, queries, _grades(rows))
 
 
 def _judged(
