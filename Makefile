@@ -36,6 +36,7 @@ static: $(FULL)/stamp
 bench: $(FULL)/stamp $(PEERS)/stamp ## Run every benchmark beside its peers; results go to benchmarks/results/
 	$(RUN)/python benchmarks/encode.py
 	$(RUN)/python benchmarks/evaluate.py
+	$(RUN)/python benchmarks/geometry.py --peers $(PEERS)/bin/python
 	$(RUN)/python benchmarks/gist.py
 	$(RUN)/python benchmarks/serve.py
 	$(RUN)/python benchmarks/tte_depth.py --peers $(PEERS)/bin/python
