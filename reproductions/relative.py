@@ -10,6 +10,10 @@ three. Text: Banking77 by MiniLM-L6, by word counts (LSA), and by MiniLM turned 
 heads on uniform anchors. Retrieval looks the same query up across encoders. Likeness as a quality score: digit
 classifiers of eight lengths of training against one reference.
 
+The units of the networks are rectified linear. With GELU in their place, which the paper's image models have, decoders
+stitch worse (an error of 0.04 to 0.06 instead of 0.02 on two seeds, around half of the mean image's 0.037): how well
+stitching works depends on how the encoders were made.
+
 Falsified if stitching fails with relative coordinates, or works as well with absolute ones.
 
 Beside the claims stand the trained baselines on the same anchors, which the paper does not compare with (``mrr_*`` with
@@ -256,10 +260,10 @@ def _trained(task: str, relative: bool, seed: int, epochs: int) -> tuple[Any, An
     anchors = _anchors()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder: nn.Module = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 32))
+        encoder: nn.Module = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 32))
         width = len(anchors) if relative else 32
         out = 64 if task == "ae" else 10
-        head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 128), nn.GELU(), nn.Linear(128, out))
+        head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, out))
     if relative:
         encoder = RelativeEncoder(encoder, x[anchors.indices], anchors_hash=anchors.hash)
     parts = nn.ModuleList([encoder, head])

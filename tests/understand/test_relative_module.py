@@ -354,7 +354,7 @@ def test_models_trained_apart_are_stitched():
         encoders, heads = {}, {}
         for seed in range(3):
             encoder = network(seed)
-            model = RelativeEncoder(encoder, inputs[:20], anchors_hash="same") if relative else encoder
+            model = RelativeEncoder(encoder, inputs[:20]) if relative else encoder
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 head = nn.Sequential(nn.LayerNorm(20 if relative else 8), nn.Linear(20 if relative else 8, 3))

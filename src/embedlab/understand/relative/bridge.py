@@ -225,7 +225,14 @@ def _distinct(rows: Floats, texts: Sequence[str]) -> set[str]:
 
 
 def describe(recall: Recall) -> dict[str, Any]:
-    """Return an estimate as plain data, for JSON."""
+    """Return an estimate as plain data, for JSON.
+
+    Args:
+        recall: The estimate.
+
+    Returns:
+        Its figures by name.
+    """
     return {
         "recall": dict(recall.by_method),
         "old_encoder": recall.old_encoder,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from embedlab._core.errors import InputError, unknown_name
 from embedlab.understand.relative.anchors import AnchorSet
 from embedlab.understand.relative.live_anchors import embed_anchors, fingerprint
 from embedlab.understand.relative.projection import RelativeProjection
+from embedlab.understand.relative.rows import Floats, keys, list_hash
 
 _RESAMPLING = ("none", "stratified", "gaussian")
 
@@ -83,7 +85,8 @@ class RelativeEncoder(nn.Module):
         per_class: Anchors of each class at a time; in evaluation the first ones of each class. None takes all.
         resample: What training steps take: ``"none"`` the same anchors as evaluation, ``"stratified"`` others of the
             same classes each time, ``"gaussian"`` draws from a normal distribution fitted to each class's embeddings.
-        anchors_hash: Fingerprint of the anchor list, to keep unlike spaces from being stitched.
+        anchors_hash: Fingerprint of the anchor list, to keep unlike spaces from being stitched; None takes that of the
+            inputs.
         seed: Decides what is drawn.
         options: Further settings of ``RelativeProjection``.
 
@@ -129,7 +132,7 @@ class RelativeEncoder(nn.Module):
         self._generator = torch.Generator().manual_seed(seed)
         self.projection = RelativeProjection(
             self._embed(self.inputs[slots]),
-            anchors_hash=anchors_hash,
+            anchors_hash=anchors_hash or list_hash(keys(_numbers(self.inputs[slots]))),
             seed=seed,
             **options,
         )
@@ -186,6 +189,10 @@ class RelativeEncoder(nn.Module):
             noise = torch.randn((self.per_class or len(own), own.shape[1]), generator=self._generator).to(own)
             drawn.append(own.mean(dim=0) + own.std(dim=0, correction=0) * noise)
         return torch.cat(drawn)
+
+
+def _numbers(inputs: Tensor) -> Floats:
+    return np.asarray(inputs.detach().cpu().float().flatten(1).numpy())
 
 
 def _members(labels: Sequence[Any] | None, num: int, per_class: int | None) -> list[Tensor]:
