@@ -254,8 +254,13 @@ class _Drawer:
         np.save(file, records, allow_pickle=False)
         content = file.getvalue()
         path = self.folder / f"{_digest(content)}.npy"
-        atomic_write(path, content)
-        mapped = _read(path, self.record)
+        try:
+            if not path.exists():
+                atomic_write(path, content)
+            mapped = _read(path, self.record)
+        except OSError as error:  # a full or read-only disk: what was encoded serves this run all the same
+            _log.warning("cannot keep vectors in %s: %s", self.folder, error)
+            mapped = None
         self._take_in(path.name, records if mapped is None else mapped)
         return path.name
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ class Evaluation:
 
     runs: tuple[ModelRun, ...]
     descriptions: dict[str, str]
+    _known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # what takes long to compute
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -66,7 +67,19 @@ class Evaluation:
         shared = [task for task in self.tasks if all(task in run.tasks for run in self.runs)]
         if len(self.runs) < 2 or not shared:
             return None
-        return compare(self, confidence=confidence, seed=seed)
+        key = ("comparison", confidence, seed)
+        if key not in self._known:
+            self._known[key] = compare(self, confidence=confidence, seed=seed)
+        found: Comparison = self._known[key]
+        return found
+
+    def interval(self, model: str, task: str) -> Interval | None:
+        """Return the 95% interval of a model's score on a task; see ``interval_of``."""
+        key = ("interval", model, task)
+        if key not in self._known:
+            self._known[key] = interval_of(self.run(model).tasks[task])
+        found: Interval | None = self._known[key]
+        return found
 
     def slices(self) -> list[Slice]:
         """Return the scores by length of text and by language."""
@@ -107,8 +120,8 @@ class Evaluation:
         """
         runs = [run.to_dict() for run in self.runs]
         for run, entry in zip(self.runs, runs, strict=True):
-            for task, score in run.tasks.items():
-                interval = interval_of(score)
+            for task in run.tasks:
+                interval = self.interval(run.model, task)
                 entry["tasks"][task]["interval"] = None if interval is None else [interval.low, interval.high]
                 if not items:
                     for column in ("items", "values", "gold", "lengths", "languages"):
@@ -139,7 +152,7 @@ class Evaluation:
         head = ["model", *self.tasks, "mean"]
         rows = []
         for run in self.runs:
-            cells = [_scored(run.tasks.get(task)) for task in self.tasks]
+            cells = [self._cell(run, task) for task in self.tasks]
             rows.append([run.model, *cells, _number(self._mean(run))])
         found: list[Sheet] = [("Scores (95% interval)", head, rows)]
         best = self.pareto()
@@ -207,6 +220,13 @@ class Evaluation:
         atomic_write(report, self.to_markdown())
         return data, report
 
+    def _cell(self, run: ModelRun, task: str) -> str:
+        if task not in run.tasks:
+            return "-"
+        interval = self.interval(run.model, task)
+        around = "" if interval is None else f" ({interval.low:.3f}-{interval.high:.3f})"
+        return f"{run.tasks[task].score:.4f}{around}"
+
     def _mean(self, run: ModelRun) -> float:
         shared = [task for task in self.tasks if all(task in each.tasks for each in self.runs)]
         return float(np.mean([run.tasks[task].score for task in shared])) if shared else math.nan
@@ -232,14 +252,6 @@ def interval_of(score: TaskScore, *, confidence: float = 0.95) -> Interval | Non
     least = -1.0 if "spearman" in score.metric else 0.0
     low, high = np.clip([found.low + shift, found.high + shift], least, 1.0)
     return Interval(score.score, float(low), float(high), confidence)
-
-
-def _scored(score: TaskScore | None) -> str:
-    if score is None:
-        return "-"
-    interval = interval_of(score)
-    around = "" if interval is None else f" ({interval.low:.3f}-{interval.high:.3f})"
-    return f"{score.score:.4f}{around}"
 
 
 def _cost_row(run: ModelRun, best: bool) -> list[str]:

@@ -126,7 +126,17 @@ def evaluate(
     for number, host in enumerate(hosts):
         place = _Place(number * len(chosen), len(hosts) * len(chosen), on_progress)
         runs.append(_run(host, chosen, KeptResults(home / "results", fresh, seed), costs, place))
+    short = _short_names(called)
+    runs = [replace(run, model=name, loaded_from=run.model) for run, name in zip(runs, short, strict=True)]
     return Evaluation(tuple(runs), {task.metadata.name: task.metadata.description for task in chosen})
+
+
+def _short_names(names: list[str]) -> list[str]:
+    """Return the last two parts of paths, where that still tells all models apart."""
+    short = [
+        "/".join(Path(name).parts[-2:]) if Path(name).is_absolute() or Path(name).is_dir() else name for name in names
+    ]
+    return short if len(set(short)) == len(names) else names
 
 
 def _refuse_aggregates(tasks: Sequence[AbsTask]) -> None:

@@ -111,6 +111,7 @@ class ModelRun:
         cost: What it costs; None if it was not measured.
         training_datasets: Names of data sets it was trained on; None for unknown.
         overlaps: For each task the names of training sets that may hold its data.
+        loaded_from: What the model was loaded by, where that is not its name here.
     """
 
     model: str
@@ -119,11 +120,13 @@ class ModelRun:
     cost: ModelCost | None
     training_datasets: frozenset[str] | None
     overlaps: dict[str, tuple[str, ...]]
+    loaded_from: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
             "model": self.model,
+            "loaded_from": self.loaded_from or self.model,
             "fingerprint": self.fingerprint,
             "cost": None
             if self.cost is None
