@@ -210,6 +210,9 @@ def test_variances_of_dependencies_are_those_of_a_loop(transformer):
         groups.setdefault(key, []).append(float(np.linalg.norm(cells[0] - cells[1])))
     expected = np.mean([np.var(g, ddof=1) for g in groups.values() if len(g) > 1])
     assert result["fd_variance"] == pytest.approx(expected, rel=1e-4)
+    # a town, and how many live there, which differs from row to row: with both values fixed, less varies
+    assert 0 < result["same_values_variance"] < result["non_fd_variance"]
+    assert result.details["same_values_pvalue"] >= result.details["pvalue"]
     assert 0 < result.details["pvalue"] <= 1
     with pytest.raises(InputError, match="no functional dependency"):
         functional_dependencies(transformer, [FIRMS])

@@ -20,6 +20,13 @@ from embedlab.understand.observatory.results import (
 
 Floats = NDArray[np.float64]
 
+# measure: whether of dependencies or of other pairs, and whether rows are grouped by both values or by the first
+_GROUPINGS = {
+    "fd_variance": (True, True),
+    "non_fd_variance": (False, False),
+    "same_values_variance": (False, True),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
@@ -78,7 +85,8 @@ def functional_dependencies(
 
     For X -> Y, rows are grouped by (x, y). Each occurrence is embedded in the rows around it, and the distance
     n = ||E(x) - E(y)|| taken; if Y follows from X by a translation, n hardly varies within a group. Groups of one are
-    left out, since they have no variance. Pairs that are no dependency are grouped by x and measured alike.
+    left out, since they have no variance. Pairs that are no dependency are grouped by x, as in the paper, and their y
+    varies within a group; grouped by (x, y) as well, they show what is left when equal values alone are compared.
 
     Args:
         encoder: The encoder under test.
@@ -90,8 +98,9 @@ def functional_dependencies(
         seed: Decides rows, shuffles and resamples.
 
     Returns:
-        Measures ``fd_variance`` and ``non_fd_variance``, the variance of n by pair of columns; in ``details`` the
-        ``pvalue`` of dependencies varying less (one-sided permutation test) and the numbers of pairs.
+        The variance of n by pair of columns: ``fd_variance``, ``non_fd_variance`` and ``same_values_variance`` (pairs
+        that are no dependency, grouped by both values). In ``details`` the ``pvalue`` and ``same_values_pvalue`` of
+        dependencies varying less than either (one-sided permutation test), and the numbers of pairs.
 
     Raises:
         InputError: no table can be measured, or an option has a value that is not allowed.
@@ -99,9 +108,7 @@ def functional_dependencies(
     tables = read_tables(tables)
     if window < 0 or max_rows < 2:
         raise InputError(f"window={window} must be at least 0 and max_rows={max_rows} at least 2")
-    variances: dict[bool, list[float]] = {True: [], False: []}
-    objects: dict[bool, list[str]] = {True: [], False: []}
-    owners: dict[bool, list[str]] = {True: [], False: []}
+    found: dict[str, list[tuple[float, str, str]]] = {name: [] for name in _GROUPINGS}  # variance, pair, table
     skipped: dict[str, str] = {}
     for place, table in enumerate(tables):
         if table.num_rows < min_rows or not find_fds(table, min_rows=min_rows):
@@ -115,28 +122,24 @@ def functional_dependencies(
             skipped[table.name] = str(error)
             continue
         for pair, holds in _column_pairs(table):
-            spread = _distance_variance(table, rows, cells, pair, by_both=holds)
-            if spread is not None:
-                variances[holds].append(spread)
-                objects[holds].append(
-                    f"{table.name}.{table.header[pair.determinant]} -> {table.header[pair.dependent]}"
-                )
-                owners[holds].append(table.name)
-    if not variances[True] or not variances[False]:
+            label = f"{table.name}.{table.header[pair.determinant]} -> {table.header[pair.dependent]}"
+            for name, (of_dependencies, by_both) in _GROUPINGS.items():
+                if of_dependencies == holds:
+                    spread = _distance_variance(table, rows, cells, pair, by_both=by_both)
+                    found[name] += [] if spread is None else [(spread, label, table.name)]
+    if not found["fd_variance"] or not found["non_fd_variance"]:
         why = "no value occurs twice among the rows that were drawn"
         raise nothing_measured("functional_dependencies", encoder.name, "cell", skipped, why=why)
-    fds, others = np.array(variances[True]), np.array(variances[False])
     measures = {
-        name: measure_over_tables(variances[holds], objects[holds], owners[holds], seed=seed)
-        for name, holds in (("fd_variance", True), ("non_fd_variance", False))
+        name: measure_over_tables([v for v, _, _ in own], [o for _, o, _ in own], [t for _, _, t in own], seed=seed)
+        for name, own in found.items()
+        if own
     }
-    details = {
-        "pvalue": _pvalue(fds, others, num_shuffles, seed),
-        "fds": float(len(fds)),
-        "non_fds": float(len(others)),
-        "mean_fd_variance": float(fds.mean()),
-        "mean_non_fd_variance": float(others.mean()),
-    }
+    fds = measures["fd_variance"].values
+    details = {"fds": float(len(fds)), "non_fds": float(len(found["non_fd_variance"]))}
+    for name, key in (("non_fd_variance", "pvalue"), ("same_values_variance", "same_values_pvalue")):
+        if name in measures:
+            details[key] = _pvalue(fds, measures[name].values, num_shuffles, seed)
     notes = () if fds.max() > 1e-12 else ("equal cells have equal embeddings here: no step can vary",)
     return PropertyResult("functional_dependencies", encoder.name, "cell", measures, details, skipped, notes)
 

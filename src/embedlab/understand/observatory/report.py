@@ -95,8 +95,8 @@ class Report:
         if self.floor is not None:
             gap, spread = 1 - self.floor["cosine"], self.floor["mcv"]
             said.append(
-                f"The same table embedded again, in other batches, differs by 1 - cosine {gap:.1g} and MCV {spread:.1g}: "
-                "smaller differences mean nothing."
+                f"The same table embedded again, in other batches, differs by 1 - cosine {gap:.1g} and by "
+                f"MCV {spread:.1g}: smaller differences mean nothing."
             )
         return said + [f"{name.replace('_', ' ')}: {note}" for name, r in self.results.items() for note in r.notes]
 
