@@ -15,10 +15,11 @@ Jaccard; dependencies vary significantly less than other pairs of columns; or a 
 
 Found beside the claims: at their marks all columns of a table have one embedding. In MiniLM the hidden states at every
 [CLS] of one text agree to four digits from the third layer on (`reference_mark`), so the figures of the first two
-properties are about the table as a whole. Read as the mean of their tokens, columns differ (`reference_mean`). With
-the companies added, dependencies do vary less than other pairs (`fd_pvalue_both`); but the other pairs are grouped by
-one value only, and against groups of two equal values nothing is left (`fd_same_values_pvalue`). Over raw pairs of columns the correlation is lost (`raw_multiset_jaccard`): small integers overlap by accident,
-and neighbours in the text decide. Searching for joinable columns works with columns encoded alone (`recall_5_alone`).
+properties are about the table as a whole. Read as the mean of their tokens, columns differ (`reference_mean`). With the
+companies added, dependencies do vary less than other pairs (`fd_pvalue_both`); but those are grouped by one value only,
+and against groups of two equal values nothing is left (`fd_same_values_pvalue`). Over raw pairs of columns the
+correlation is lost (`raw_multiset_jaccard`): small integers overlap by accident, and neighbours in the text decide.
+Searching for joinable columns works with columns encoded alone (`recall_5_alone`).
 
 At ``smoke`` a tiny encoder with random weights stands in, on the first rows.
 """
