@@ -299,7 +299,17 @@ class RelativeEmbedder:
 
 
 def check_options(similarity: str, normalization: str, quantize: float | None, subspaces: int) -> None:
-    """Refuse options that are not there; arguments as for ``relative_coordinates``."""
+    """Refuse options that are not there.
+
+    Args:
+        similarity: Kind of similarity.
+        normalization: Kind of normalisation.
+        quantize: Width of the bins, or None.
+        subspaces: Parts of the width.
+
+    Raises:
+        InputError: one of them is unknown or out of range.
+    """
     if similarity not in get_args(Similarity):
         raise unknown_name("similarity", similarity, get_args(Similarity))
     if normalization not in get_args(Normalization):

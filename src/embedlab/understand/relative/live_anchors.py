@@ -44,7 +44,14 @@ def embed_anchors(model: Any, before: Sequence[nn.Module], texts: Sequence[str])
 
 
 def fingerprint(modules: Iterable[nn.Module]) -> str:
-    """Return ``"encoder:<16 hex>"`` over the kinds and weights of some modules."""
+    """Return ``"encoder:<16 hex>"`` over the kinds and weights of some modules.
+
+    Args:
+        modules: The modules, in order.
+
+    Returns:
+        The fingerprint.
+    """
     digest = blake2b(digest_size=8)
     for module in modules:
         digest.update(type(module).__name__.encode())
@@ -55,7 +62,18 @@ def fingerprint(modules: Iterable[nn.Module]) -> str:
 
 
 def modules_before(model: Any, module: nn.Module) -> list[nn.Module]:
-    """Return the modules of a model that run before one of them, or refuse if the model does not hold it."""
+    """Return the modules of a model that run before one of them.
+
+    Args:
+        model: A sentence-transformers model.
+        module: One of its modules.
+
+    Returns:
+        The modules before it.
+
+    Raises:
+        InputError: the model does not hold it.
+    """
     found: list[nn.Module] = []
     for each in model:
         if each is module:
@@ -65,7 +83,14 @@ def modules_before(model: Any, module: nn.Module) -> list[nn.Module]:
 
 
 def weights_of(modules: Iterable[nn.Module]) -> tuple[Any, ...]:
-    """What changes when weights do: an optimiser's step or a load changes a tensor's version."""
+    """Return what changes when weights do: an optimiser's step or a load changes a tensor's version.
+
+    Args:
+        modules: The modules to watch.
+
+    Returns:
+        Something to compare with what was returned before.
+    """
     tensors = [t for module in modules for t in (*module.parameters(), *module.buffers())]
     return tuple((id(t), 0 if t.is_inference() else t._version) for t in tensors)
 

@@ -47,13 +47,25 @@ def matrix(name: str, value: ArrayLike, *, at_least: int = 1, dim: int | None = 
 
 
 def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
-    """Yield slices that cover ``range(count)`` in order, ``size`` rows each."""
+    """Yield slices that cover ``range(count)`` in order.
+
+    Args:
+        count: Number of rows.
+        size: Rows in a slice; the last one may be shorter.
+    """
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
 
 def unit(rows: Floats) -> Floats:
-    """Return the rows at unit length; zero rows stay zero."""
+    """Return the rows at unit length; zero rows stay zero.
+
+    Args:
+        rows: A matrix (N, D).
+
+    Returns:
+        A new matrix (N, D).
+    """
     lengths = np.sqrt(np.einsum("...d,...d->...", rows, rows))[..., None]
     return np.asarray(rows / np.where(lengths > 0, lengths, 1))
 
@@ -77,12 +89,27 @@ def keys(rows: Floats, seed: int = 0) -> NDArray[np.bytes_]:
 
 
 def text_keys(texts: tuple[str, ...], seed: int = 0) -> NDArray[np.bytes_]:
-    """Fingerprint texts the way ``keys`` does rows."""
+    """Fingerprint texts the way ``keys`` does rows.
+
+    Args:
+        texts: The texts.
+        seed: Decides the order of the keys.
+
+    Returns:
+        Keys (N,).
+    """
     salt = seed.to_bytes(8, "little", signed=True)
     found = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, salt=salt).hexdigest() for text in texts]
     return np.array(found, dtype="S32")
 
 
 def list_hash(keys: NDArray[np.bytes_]) -> str:
-    """Fingerprint a list of keys, order included."""
+    """Fingerprint a list of keys, order included.
+
+    Args:
+        keys: Keys (N,).
+
+    Returns:
+        ``"anchors:<16 hex>"``.
+    """
     return f"anchors:{blake2b(keys.tobytes(), digest_size=8).hexdigest()}"

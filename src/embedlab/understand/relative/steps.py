@@ -140,7 +140,14 @@ class SimilarityAttention(nn.Module):
 
 
 def group_matrix(groups: list[Any]) -> Tensor:
-    """Return the matrix (K, C) that averages similarities over the anchors of each group, in order of appearance."""
+    """Return the matrix that averages similarities over the anchors of each group.
+
+    Args:
+        groups: Group of each of the K anchors.
+
+    Returns:
+        Weights (K, C), groups in order of appearance.
+    """
     names = list(dict.fromkeys(groups))
     members = torch.zeros(len(groups), len(names))
     members[range(len(groups)), [names.index(group) for group in groups]] = 1.0
