@@ -95,15 +95,22 @@ def mine_negatives(
         cosines = queries @ vectors.T  # (Q, P)
         for (query, positive), row, best in zip(block, cosines, own, strict=True):
             answers = {place.get(text) for text in (positive, *(known or {}).get(query, ()))}
-            # a positive that is part of a passage (its first sentence became the query) must not meet the whole of it
-            order = [int(i) for i in np.argsort(-row, kind="stable") if i not in answers and positive not in pool[i]]
-            if len(order) < num_negatives:
-                raise InputError(
-                    f"num_negatives={num_negatives}: only {len(order)} passages are no answer to {query!r}"
-                )
             limit = np.inf if max_ratio is None else max_ratio * best
-            chosen = [i for i in order if row[i] <= limit] + [i for i in order if row[i] > limit]
-            triplets.append(Triplet(query, positive, tuple(pool[i] for i in chosen[:num_negatives])))
+            chosen: list[str] = []
+            suspected: list[str] = []
+            for i in map(int, np.argsort(-row, kind="stable")):
+                # a positive that is part of a passage (its first sentence became the query) must not meet the whole
+                if i in answers or positive in pool[i]:
+                    continue
+                (chosen if row[i] <= limit else suspected).append(pool[i])
+                if len(chosen) == num_negatives:
+                    break
+            chosen = (chosen + suspected)[:num_negatives]
+            if len(chosen) < num_negatives:
+                raise InputError(
+                    f"num_negatives={num_negatives}: only {len(chosen)} passages are no answer to {query!r}"
+                )
+            triplets.append(Triplet(query, positive, tuple(chosen)))
     return triplets
 
 
