@@ -152,6 +152,10 @@ def test_a_file_of_another_run_is_refused(tmp_path: Path) -> None:
         PersonaSynthesizer().run(SEEDS[:3], path)
     with pytest.raises(InputError, match=r"other settings .*filters"):
         PersonaSynthesizer(filters=QualityFilter(["something to be measured on"])).run(SEEDS, path)
+    other = tmp_path / "other.jsonl"
+    PersonaSynthesizer(filters=QualityFilter(["one text"])).run(SEEDS, other)
+    with pytest.raises(InputError, match=r"other settings .*filters"):
+        PersonaSynthesizer(filters=QualityFilter(["another"])).run(SEEDS, other)
     path.write_text("notes of mine")
     with pytest.raises(InputError, match="not a journal"):
         PersonaSynthesizer().run(SEEDS, path)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from embedlab._core.errors import InputError
 from embedlab.models.encoder import Encoder
+from embedlab.text.synthesis.journal import job_id
 from embedlab.text.synthesis.writers import Draft, plain_words
 
 _BLOCK = 4096  # evaluation texts compared at once
@@ -71,7 +72,7 @@ class QualityFilter:
         self._vectors = encoder.encode_document(texts) if encoder is not None and texts else None
         self._seen: set[str] = set()
         self._settings = {
-            "evaluation_texts": len(texts),
+            "evaluation_texts": job_id(*texts),
             "ngram": ngram,
             "max_cosine": max_cosine,
             "encoder": encoder.fingerprint if encoder is not None else None,
