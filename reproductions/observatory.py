@@ -5,8 +5,8 @@ some; multiset Jaccard follows cosine best, but moderately; no model shows funct
 abbreviated headers hurt more than synonyms; columns that are not text depend on context more.
 
 Small here: MiniLM-L6 with L = 256, which the paper does not have, on five tables (three of Chinook, airports,
-companies), 8 permutations and samples (4 for the controls) where the paper takes up to 1,000, and synonyms from a list
-of 70 words. Controls: the mean of independently encoded cells, which cannot see any order, and MiniLM with random
+companies), 8 permutations (4 for the controls) and 4 samples where the paper takes up to 1,000, and synonyms from a
+list of 70 words. Controls: the mean of independently encoded cells, which cannot see any order, and MiniLM with random
 weights.
 
 Falsified if columns in another order move embeddings no more than rows in another order do; a larger sample is no
@@ -15,11 +15,12 @@ Jaccard; dependencies vary significantly less than other pairs of columns; or a 
 
 Found beside the claims: at their marks all columns of a table have one embedding. In MiniLM the hidden states at every
 [CLS] of one text agree to four digits from the third layer on (`reference_mark`), so the figures of the first two
-properties are about the table as a whole. Read as the mean of their tokens, columns differ (`reference_mean`). With the
-companies added, dependencies do vary less than other pairs (`fd_pvalue_both`); but those are grouped by one value only,
-and against groups of two equal values nothing is left (`fd_same_values_pvalue`). Over raw pairs of columns the
-correlation is lost (`raw_multiset_jaccard`): small integers overlap by accident, and neighbours in the text decide.
-Searching for joinable columns works with columns encoded alone (`recall_5_alone`).
+properties are about the table as a whole. Read as the mean of their tokens, columns differ (`reference_mean`), and
+another order of columns moves them far (`mean_cosine_column_order`). With the companies added, dependencies do vary
+less than other pairs (`fd_pvalue_both`); but those are grouped by one value only, and against groups of two equal
+values nothing is left (`fd_same_values_pvalue`). Over raw pairs of columns the correlation is lost
+(`raw_multiset_jaccard`): small integers overlap by accident, and neighbours in the text decide. Searching for joinable
+columns works with columns encoded alone (`recall_5_alone`).
 
 At ``smoke`` a tiny encoder with random weights stands in, on the first rows.
 """
@@ -179,11 +180,11 @@ CLAIMS = (
     ),
     Claim(
         id="negative-control",
-        words="With random weights another order of columns moves columns several times as much.",
-        metric="random_mcv_column_order",
-        baseline="mcv_column_order",
-        direction="higher",
-        margin=0.01,
+        words="With random weights another order of columns takes columns much further from where they were.",
+        metric="random_cosine_column_order",
+        baseline="cosine_column_order",
+        direction="lower",
+        margin=0.1,
     ),
 )
 
@@ -238,7 +239,7 @@ def run(seed: int, level: str) -> dict[str, float | str]:
     numbers["reference_mark"] = float(reference_cosines(marks, tables).mean())
     numbers["reference_mean"] = float(reference_cosines(means, tables).mean())
 
-    numbers |= _estimates(sample_fidelity(marks, tables, num_samples=count, seed=seed))
+    numbers |= _estimates(sample_fidelity(marks, tables, num_samples=count // 2, seed=seed))
     joined = join_relationship(marks, chinook, num_repeats=repeats, max_sources=7, max_chunks=1, seed=seed)
     numbers |= _estimates(joined)
     invoices = functional_dependencies(marks, tables[1], max_rows=rows, seed=seed)
