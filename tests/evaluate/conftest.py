@@ -99,8 +99,8 @@ def all_tasks(prefix: str = "small") -> list[AbsTask]:
     texts, topics = texts_about(120)
     others = texts[1:] + texts[:1]
     same = [int(one == other) for one, other in zip(topics, topics[2:] + topics[:2], strict=True)]
-    near = [texts[(place * 7) % 120] for place in range(120)]
-    alike = [float(topics[place] == topics[(place * 7) % 120]) + place % 3 for place in range(120)]
+    near = [texts[(place * 5) % 120] for place in range(120)]
+    alike = [float(topics[place] == topics[(place * 5) % 120]) + place % 3 for place in range(120)]
     clusters = tasks.from_labels(texts, topics, name=f"{prefix}-clusters", kind="clustering")
     type(clusters).max_documents_per_cluster = 1024  # mteb's 16,384 draws take seconds
     return [

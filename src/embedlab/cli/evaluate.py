@@ -45,6 +45,7 @@ def evaluate(
     queries: Annotated[
         Queries, typer.Option(help="For a collection: find documents by title, or passages by first sentence.")
     ] = Queries.TITLE,
+    language: Annotated[str, typer.Option(help="Language and script of the data given with --data.")] = "eng-Latn",
     out: Annotated[Path | None, typer.Option(help="Folder to write evaluation.json and evaluation.md into.")] = None,
     slices: Annotated[bool, typer.Option(help="Show scores by length of text and by language too.")] = False,
     costs: Annotated[bool, typer.Option(help="Measure size, speed and memory of each model.")] = True,
@@ -63,7 +64,7 @@ def evaluate(
 
     if not tasks and not data:
         raise InputError("nothing to evaluate on: give --tasks (e.g. --tasks scifact,stsb) or --data FOLDER")
-    chosen = _tasks(tasks, data or [], queries)
+    chosen = _tasks(tasks, data or [], queries, language)
     with _progress(hidden=as_json) as show:
         result = run(models, chosen, cache=cache, seed=seed, fresh=fresh, costs=costs, on_progress=show)
     if as_json:
@@ -76,7 +77,7 @@ def evaluate(
         err.print(f"written: {', '.join(map(str, result.write(out)))}", markup=False)
 
 
-def _tasks(names: str, data: list[str], queries: Queries) -> list[AbsTask]:
+def _tasks(names: str, data: list[str], queries: Queries, language: str) -> list[AbsTask]:
     """Gather tasks by name, from folders and from collections."""
     from embedlab.cli.console import err
     from embedlab.evaluate.naming import find_tasks, needs_network
@@ -86,11 +87,11 @@ def _tasks(names: str, data: list[str], queries: Queries) -> list[AbsTask]:
     if remote:
         err.print(f"from the network, through mteb: {', '.join(remote)}", markup=False)
     for place in data:
-        found += _from_place(place, queries)
+        found += _from_place(place, queries, language)
     return found
 
 
-def _from_place(place: str, queries: Queries) -> list[AbsTask]:
+def _from_place(place: str, queries: Queries, language: str) -> list[AbsTask]:
     from embedlab._core.errors import InputError
     from embedlab.evaluate.tasks import from_collection
     from embedlab.search import Collection, list_collections
@@ -98,12 +99,12 @@ def _from_place(place: str, queries: Queries) -> list[AbsTask]:
     if Path(place).is_dir() and not (Path(place) / "collection.json").is_file():
         from embedlab.evaluate.folders import tasks_from_folder
 
-        return tasks_from_folder(Path(place))
+        return tasks_from_folder(Path(place), language=language)
     names = [info.name for info in list_collections()]
     if place in names or Path(place).is_dir():
         collection = Collection.open(place)
         kind: Literal["title", "first_sentence"] = "title" if queries is Queries.TITLE else "first_sentence"
-        return [from_collection(collection, queries=kind)]
+        return [from_collection(collection, queries=kind, language=language)]
     raise InputError(f"--data {place}: there is no such folder, and no such collection ({', '.join(names) or 'none'})")
 
 
