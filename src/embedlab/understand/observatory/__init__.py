@@ -124,8 +124,8 @@ METHOD = {
         "The hidden states at all marks of one text can be the same vector (MiniLM: cosine above 0.999 from the third "
         "layer on): then columns are told apart by pooling='mean' only.",
         "Cosine says little in a narrow cone: compare it with the reference between different columns.",
-        "MCV explodes for centred embeddings, whose mean is near 0, and does not see how two vectors of one length "
-        "differ: look at the cosine as well.",
+        "MCV explodes for centred embeddings, whose mean is near 0, and hardly sees how vectors of one length turn: "
+        "look at the cosine as well.",
         "An encoder without context has equal embeddings for equal cells, so it passes the test of functional "
         "dependencies by nature.",
         "A table whose headers alone exceed the encoder's limit is left out.",
