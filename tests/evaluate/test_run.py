@@ -230,6 +230,20 @@ def test_another_model_other_data_or_another_prompt_never_share_an_entry(tmp_pat
     assert evaluate([topic_model()], [one], cache=tmp_path, costs=False).runs[0].tasks["changing"].score == first.score
 
 
+def test_a_loaded_model_of_sentence_transformers_is_taken_as_it_is(tmp_path: Path) -> None:
+    from embedlab.testing.tiny import tiny_encoder
+
+    texts, _ = texts_about(60)
+    chosen = all_tasks("loaded")[2:3]
+    host = tiny_encoder(texts)
+    (run,) = evaluate([host], chosen, cache=tmp_path).runs
+    assert run.model == "sentence-transformer"
+    assert run.fingerprint.startswith("sentence-transformers:")
+    assert run.tasks["loaded-sts"].score == pytest.approx(direct(host, chosen[0]), abs=1e-4)
+    assert run.cost is not None
+    assert run.cost.parameters == sum(each.numel() for each in host.parameters())
+
+
 def test_two_models_are_told_apart_by_mteb_too() -> None:
     from embedlab.evaluate.cache import VectorCache
     from embedlab.evaluate.encoders import HostedEncoder
