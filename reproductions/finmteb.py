@@ -69,8 +69,8 @@ def _claim(row: str) -> Claim:
         baseline=float(baseline) if baseline[0].isdigit() else baseline,
         direction="higher" if direction == "higher" else "lower",
         margin=float(margin),
-        published=_PUBLISHED.get(where, ""),
-        published_source=f"arXiv:2502.10990v1, {where}" if where else "",
+        published=_PUBLISHED.get(where),
+        published_source=f"arXiv:2502.10990v1, {where}" if where else None,
     )
 
 
