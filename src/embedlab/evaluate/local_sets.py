@@ -14,6 +14,7 @@ from embedlab.data.datasets import LabelData, RetrievalData, Text
 from embedlab.data.loaders.labels import LABEL_SETS, load_labels
 from embedlab.data.loaders.packages import load_debian_packages
 from embedlab.data.loaders.pairs import PAIR_SETS, TATOEBA_LANGUAGES, load_pairs, load_sick, load_tatoeba
+from embedlab.data.loaders.records import load_qmsum
 from embedlab.data.loaders.retrieval import load_cacm, load_cranfield, load_scifact
 from embedlab.evaluate import tasks
 from embedlab.evaluate.task_data import ENGLISH
@@ -250,6 +251,7 @@ def _all_sets() -> dict[str, LocalSet]:
             "each package's own, free",
             load_debian_retrieval,
         ),
+        ("qmsum", "QMSum: 244 questions on meetings, 35 long meetings", "MIT", load_qmsum),
     )
     sets = {
         name: LocalSet("Retrieval", about, english, licence, partial(_retrieval, load=load))

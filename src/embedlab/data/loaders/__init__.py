@@ -2,6 +2,7 @@
 
 from embedlab.data.datasets import BitextData, LabelData, Package, PairData, RetrievalData, Text
 from embedlab.data.loaders.beir import load_beir
+from embedlab.data.loaders.entities import ENTITY_SETS, AspectPaper, Tagged, load_entities, load_scirex
 from embedlab.data.loaders.finance import ReportTable, load_phrasebank, load_tatqa, load_tatqa_tables
 from embedlab.data.loaders.labels import LABEL_SETS, LabelSet, load_banking77, load_labels
 from embedlab.data.loaders.opening import csv_rows, data_file, open_text
@@ -15,6 +16,16 @@ from embedlab.data.loaders.pairs import (
     load_stsb,
     load_tatoeba,
 )
+from embedlab.data.loaders.records import (
+    Occupation,
+    Problem,
+    TextGraph,
+    load_emoji_names,
+    load_humaneval,
+    load_onet,
+    load_qmsum,
+    load_text_graph,
+)
 from embedlab.data.loaders.retrieval import load_cacm, load_cranfield, load_scifact
 from embedlab.data.loaders.tables import (
     Schema,
@@ -24,23 +35,32 @@ from embedlab.data.loaders.tables import (
     load_spider_schemas,
     load_wikitablequestions,
 )
+from embedlab.data.loaders.texts import TEXT_SETS, TextSet, load_texts
 from embedlab.data.loaders.treebank import Tree, load_ewt, read_conllu
 
 __all__ = [
+    "ENTITY_SETS",
     "LABEL_SETS",
     "PAIR_SETS",
     "STDLIB_EXCLUDE",
     "TATOEBA_LANGUAGES",
+    "TEXT_SETS",
+    "AspectPaper",
     "BitextData",
     "LabelData",
     "LabelSet",
+    "Occupation",
     "Package",
     "PairData",
     "PairSet",
+    "Problem",
     "ReportTable",
     "RetrievalData",
     "Schema",
+    "Tagged",
     "Text",
+    "TextGraph",
+    "TextSet",
     "Tree",
     "csv_rows",
     "data_file",
@@ -50,12 +70,18 @@ __all__ = [
     "load_chinook",
     "load_cranfield",
     "load_debian_packages",
+    "load_emoji_names",
+    "load_entities",
     "load_ewt",
+    "load_humaneval",
     "load_labels",
+    "load_onet",
     "load_openflights",
     "load_pairs",
     "load_phrasebank",
+    "load_qmsum",
     "load_scifact",
+    "load_scirex",
     "load_sick",
     "load_sp500",
     "load_spider_schemas",
@@ -63,6 +89,8 @@ __all__ = [
     "load_tatoeba",
     "load_tatqa",
     "load_tatqa_tables",
+    "load_text_graph",
+    "load_texts",
     "load_wikitablequestions",
     "open_text",
     "read_conllu",
