@@ -14,7 +14,7 @@ from embedlab.understand.tte_depth.rows import matrix, units
 Metric: TypeAlias = Literal["cosine", "euclidean"]
 
 MAX_ROWS = 5_000  # 25 million pairs: two seconds
-_BLOCK = 512
+_BLOCK = 128
 _SPARE = 8  # candidates beyond k: float32 finds them, float64 puts them in order
 _SAME = 1e-5  # unit rows nearer than this are copies; others by their root mean square size
 
@@ -129,7 +129,8 @@ def _search(rows: NDArray[np.float64], k: int) -> tuple[NDArray[np.intp], NDArra
         own = np.arange(block.start, block.stop)
         scores[np.arange(len(own)), own] = np.inf
         found = np.sort(np.argpartition(scores, wide - 1, axis=1)[:, :wide], axis=1)  # (B, wide)
-        apart = rows[found] - rows[block, None]  # (B, wide, D)
+        apart = rows[found]  # (B, wide, D)
+        apart -= rows[block, None]
         exact = np.sqrt(np.einsum("bwd,bwd->bw", apart, apart))
         order = np.argsort(exact, axis=1, kind="stable")[:, :k]
         places[block] = np.take_along_axis(found, order, axis=1)
