@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,11 @@ def test_names_and_groups() -> None:
     assert not set(LOCAL) & set(GROUPS)
     with pytest.raises(InputError, match="unknown task 'cranfeld': did you mean 'cranfield'"):
         expand(["cranfeld"])
+
+
+def test_every_name_is_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data-folders.md").read_text(encoding="utf-8")
+    assert not [name for name in [*LOCAL, *GROUPS] if f"`{name}`" not in page]
 
 
 def test_a_sample_keeps_the_shares() -> None:
