@@ -8,6 +8,7 @@ import io
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,15 +108,15 @@ def read_table(path: Path, *, languages: dict[str, str]) -> Table:
 
 def read_text(path: Path) -> str:
     """Read a UTF-8 file, zipped with gzip or not, or say in which line it is something else."""
-    data = path.read_bytes()
     try:
+        data = path.read_bytes()
         data = gzip.decompress(data) if path.suffix == ".gz" else data
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InputError(f"{path}, line {line}: not UTF-8; save the file in that encoding") from error
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be unzipped ({error}); make the file anew") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read or unzipped ({error}); make the file anew") from error
 
 
 def _separated_rows(path: Path, text: str, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -113,12 +114,12 @@ def _text(where: str, row: dict[str, Any], key: str, *, needed: bool = True) -> 
 
 def _lines(path: Path) -> Iterator[str]:
     """Go through the lines of a text; only line feeds part them, as JSON may hold other separators."""
-    data = path.read_bytes()
     try:
+        data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(f"{path}, line {line}: not UTF-8; save the file in that encoding") from error
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be unzipped ({error})") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read or unzipped ({error}); make the file anew") from error
     yield from text.split("\n")
