@@ -161,10 +161,12 @@ class VectorCache:
         for start in range(0, len(todo), _CHUNK):
             chunk = todo[start : start + _CHUNK]
             fresh = _encoded(encoder, [texts[places[key][0]] for key in chunk], role, on_progress)
-            for key, row in zip(chunk, fresh, strict=True):
-                rows[places[key]] = row
+            rows[[places[key][0] for key in chunk]] = fresh
             drawer.add(chunk, fresh)
             self.encoded += len(chunk)
+        for first, *others in places.values():
+            if others:
+                rows[others] = rows[first]
         repeats = len(missing) - len(todo)
         self.found += repeats
         if on_progress is not None and repeats:
