@@ -13,7 +13,7 @@ from embedlab._core.anatomy import Face, public_faces
 from embedlab._core.files import atomic_write
 from embedlab._core.papers import papers
 from embedlab._core.registry import KINDS, MethodRecord, methods
-from embedlab._core.results import fresh_reports, paper_states, read_result, state_of
+from embedlab._core.results import fresh_reports, paper_states, read_result, remember_code, state_of
 from embedlab.cli import app
 from embedlab.testing import contracts
 
@@ -188,6 +188,7 @@ def _dedent(text: str) -> str:
 
 def main() -> None:
     """Write the pages whose text has changed, and remove those of methods that are gone."""
+    remember_code()
     made = pages()
     for path in (DOCS / "methods").glob("*.md"):
         if path not in made:

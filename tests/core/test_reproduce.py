@@ -162,3 +162,19 @@ def test_bad_requests_and_damaged_results_are_refused(record: MethodRecord, tmp_
         state_of("doubling", tmp_path)
     with pytest.raises(ReproductionError, match="does not exist"):
         load_reproduction(record, tmp_path / "elsewhere")
+
+
+def test_remembered_fingerprints_are_those_of_the_code(tmp_path: Path) -> None:
+    from embedlab._core.hashes import bytes_hash, source_hash
+    from embedlab._core.registry import methods
+    from embedlab._core.results import reproductions_folder
+
+    known = json.loads((reproductions_folder() / "results" / ".fingerprints.json").read_text(encoding="utf-8"))
+    for record in methods().values():
+        assert known.get(bytes_hash(record.sources())) in (None, source_hash(record.sources()))
+    code, words = tmp_path / "a.py", tmp_path / "b" / "a.py"
+    words.parent.mkdir()
+    code.write_text("x = 1\n", encoding="utf-8")
+    words.write_text("x = 1  # one\n", encoding="utf-8")
+    assert bytes_hash([code]) != bytes_hash([words])
+    assert source_hash([code]) == source_hash([words])

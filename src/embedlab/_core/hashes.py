@@ -30,6 +30,15 @@ def source_hash(paths: Iterable[Path]) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
+def bytes_hash(paths: Iterable[Path]) -> str:
+    """Fingerprint Python files as they are, comments and all; see ``source_hash``."""
+    digest = hashlib.sha256()
+    for path in paths:
+        content = path.read_bytes()
+        digest.update(f"{path.name}\n{len(content)}\n".encode() + content)
+    return f"sha256:{digest.hexdigest()}"
+
+
 def bare_code(source: str) -> str:
     """Strip comments, docstrings, blank lines and trailing space from Python source.
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from embedlab._core.claims import LEVELS
 from embedlab._core.errors import EmbedlabError
 from embedlab._core.files import atomic_write
-from embedlab._core.hashes import source_hash
+from embedlab._core.hashes import bytes_hash, source_hash
 from embedlab._core.papers import Paper
 from embedlab._core.registry import MethodRecord, methods
 
 FORMAT = 1
+_KNOWN = ".fingerprints.json"  # bytes of code -> its fingerprint
 
 
 class ReproductionError(EmbedlabError):
@@ -93,7 +95,32 @@ def store(path: Path, name: str, level: str, report: dict[str, Any]) -> None:
 
 def code_hashes(record: MethodRecord, path: Path) -> dict[str, str]:
     """Return the fingerprints of the code that a result depends on: the method's and its reproduction's."""
-    return {"method": source_hash(record.sources()), "reproduction": source_hash([path])}
+    known = _known(path.parent)
+    parts = {"method": record.sources(), "reproduction": (path,)}
+    return {part: known.get(bytes_hash(files)) or source_hash(files) for part, files in parts.items()}
+
+
+def remember_code(folder: Path | None = None) -> None:
+    """Write down the fingerprints of all methods' code under those of its bytes, which are a hundred times quicker.
+
+    The file is a cache by content: an old one is never wrong, it only helps less.
+
+    Args:
+        folder: Where reproduction files are; ``reproductions_folder()`` by default.
+    """
+    home = folder or reproductions_folder()
+    paths = {name: home / f"{name}.py" for name in methods() if (home / f"{name}.py").is_file()}
+    codes = [files for name, path in paths.items() for files in (methods()[name].sources(), (path,))]
+    known = {bytes_hash(files): source_hash(files) for files in codes}
+    atomic_write(home / "results" / _KNOWN, json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+@cache
+def _known(home: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads((home / "results" / _KNOWN).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def read_file(path: Path, name: str) -> dict[str, Any]:
