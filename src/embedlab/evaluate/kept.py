@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Hosted = HostedEncoder | HostedLexical
+_COSTS = tuple(field.name for field in fields(ModelCost))
 _FORMAT = 1  # of kept results; another number forgets the old ones
 
 
@@ -63,15 +63,21 @@ class KeptResults:
         """Keep a result."""
         atomic_write(self.path(host, task), json.dumps(score.to_dict(), ensure_ascii=False))
 
-    def cost(self, host: Hosted, measure: Callable[[], ModelCost]) -> ModelCost:
-        """Return what a model costs, measured once on this machine."""
-        path = self.folder / host.fingerprint.replace(":", "-") / "cost.json"
-        if not self.fresh and path.is_file():
-            try:
-                return ModelCost(**json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError, OSError) as error:
-                _log.warning("the kept cost %s is damaged and is measured again: %s", path, error)
-        found = measure()
-        entry = {name: getattr(found, name) for name in ModelCost.__dataclass_fields__}
-        atomic_write(path, json.dumps(entry))
-        return found
+    def load_cost(self, host: Hosted, task: AbsTask) -> ModelCost | None:
+        """Return what a model costs on the texts of a task, or None: speeds on other texts cannot be compared."""
+        path = self._cost_path(host, task)
+        if self.fresh or not path.is_file():
+            return None
+        try:
+            return ModelCost(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, OSError) as error:
+            _log.warning("the kept cost %s is damaged and is measured again: %s", path, error)
+            return None
+
+    def save_cost(self, host: Hosted, task: AbsTask, cost: ModelCost) -> None:
+        """Keep what a model costs."""
+        atomic_write(self._cost_path(host, task), json.dumps({name: getattr(cost, name) for name in _COSTS}))
+
+    def _cost_path(self, host: Hosted, task: AbsTask) -> Path:
+        path = self.path(host, task)
+        return path.with_name(f"cost-{path.name}")

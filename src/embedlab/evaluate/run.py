@@ -203,13 +203,16 @@ def _run(host: Hosted, tasks: Sequence[AbsTask], kept: KeptResults, costs: bool,
         name = task.metadata.name
         if isinstance(host, HostedEncoder) or host.applies_to(str(task.metadata.type)):
             found = kept.load(host, task)
+            if costs and cost is None:
+                cost = kept.load_cost(host, task)
             if found is None or (costs and cost is None):
                 with _loaded(task):
                     if found is None:
                         found = _scored(host, task, place)
                         kept.save(host, task, found)
                     if costs and cost is None:
-                        cost = kept.cost(host, lambda task=task: _measured(host, task))  # type: ignore[misc]
+                        cost = _measured(host, task)
+                        kept.save_cost(host, task, cost)
             scores[name] = found
         place.number += 1
     if cost is not None:

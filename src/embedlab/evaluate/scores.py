@@ -81,7 +81,7 @@ class TaskScore:
 
 @dataclass(frozen=True, slots=True)
 class ModelCost:
-    """What using a model costs, measured on texts of the tasks.
+    """What using a model costs, measured on texts of the first task it applies to.
 
     Attributes:
         parameters: Number of parameters; None where it cannot be known.
