@@ -104,7 +104,7 @@ def test_every_task_is_tested_with_its_own_statistic(comparison: Comparison) -> 
 def test_pvalues_are_corrected_over_the_stated_family(comparison: Comparison) -> None:
     own = [duel for duel in comparison.duels if (duel.first, duel.second) == ("A", "B")]
     np.testing.assert_allclose([duel.pvalue for duel in own], holm([duel.test.pvalue for duel in own]))
-    assert "4 tasks of each pair" in comparison.family
+    assert "the tasks of each pair of models, at most 4" in comparison.family
     everything = compare(runs(), family="all", num_resamples=1000)
     expected = holm([duel.test.pvalue for duel in everything.duels])
     np.testing.assert_allclose([duel.pvalue for duel in everything.duels], expected)
@@ -139,13 +139,20 @@ def test_the_order_over_tasks_is_bordas(comparison: Comparison) -> None:
     assert compare(Runs(single), num_resamples=200).overall is None
 
 
-def test_tasks_of_some_models_only_are_left_out_and_named() -> None:
+def test_tasks_of_some_models_only_are_compared_between_these_and_left_out_of_the_order() -> None:
     data = runs()
     del data.runs[1].tasks["sts"]
     result = compare(data, num_resamples=200)
     assert result.left_out == {"sts": ("A", "C")}
     assert "sts" not in result.tasks
-    assert any("only A, C" in note for note in result.notes())
+    assert [(duel.first, duel.second) for duel in result.duels if duel.task == "sts"] == [("A", "C")]
+    own = [duel for duel in result.duels if (duel.first, duel.second) == ("A", "B")]
+    assert len(own) == 3
+    np.testing.assert_allclose([duel.pvalue for duel in own], holm([duel.test.pvalue for duel in own]))
+    assert any("only for A, C" in note for note in result.notes())
+    apart = Runs([Run("A", {"a": data.runs[0].tasks["sts"]}), Run("B", {"b": data.runs[0].tasks["sts"]})])
+    with pytest.raises(InputError, match="no two models"):
+        compare(apart)
     with pytest.raises(InputError, match="'sts' was run for A, C only"):
         compare(data, on_incomplete="error")
 
@@ -182,7 +189,7 @@ def test_what_the_score_is_not_is_said() -> None:
     [
         (Runs(runs().runs[:1]), "two or more"),
         (Runs([runs().runs[0]] * 2), "different names"),
-        (Runs([Run("A", {"x": Score(np.ones(3))}), Run("B", {"y": Score(np.ones(3))})]), "no task"),
+        (Runs([Run("A", {"x": Score(np.ones(3))}), Run("B", {"y": Score(np.ones(3))})]), "no two models"),
         (
             Runs([Run(name, {"x": Score(np.ones(3), metric="pearson", gold=np.arange(3.0))}) for name in "AB"]),
             "pearson",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 Family = Literal["tasks", "all"]
 SAME = "not distinguishable"
 _FAMILIES = {
-    "tasks": "Holm's correction over the {tasks} tasks of each pair of models",
-    "all": "Holm's correction over all {tests} tests: {tasks} tasks and {pairs} pairs of models",
+    "tasks": "Holm's correction over the tasks of each pair of models, at most {tests}",
+    "all": "Holm's correction over all {tests} tests of {pairs} pairs of models",
 }
 _WRAPPED = ("task", "model", "A", "B", "not distinguishable from")  # columns of names, which a narrow terminal may fold
 _OFF = 0.005  # beyond this, what is tested and what is reported as score are not the same number
@@ -108,8 +109,9 @@ class Comparison:
     Attributes:
         models: The models, as they were given.
         tasks: Tasks that every model has.
-        left_out: Tasks that only some models have -> those models; they take no part.
-        duels: One per task and pair.
+        left_out: Tasks that only some models have -> those models; these are compared on it, but it takes no part in
+            the order.
+        duels: One per task and pair of models that have it.
         overall: Borda order with intervals over tasks, None for a single task.
         family: Over what the p-values are corrected, in words.
         confidence: Level of intervals; 1 - confidence is the level of the tests.
@@ -138,7 +140,7 @@ class Comparison:
         """Return what a reader must know beside the numbers, one sentence each."""
         lines = [f"Tests at the {1 - self.confidence:.0%} level; {self.family}."]
         for task, models in self.left_out.items():
-            lines.append(f"{task} takes no part in the comparison: only {', '.join(models)} has it.")
+            lines.append(f"{task} takes no part in the order over tasks and in the mean: only for {', '.join(models)}.")
         if self.overall is not None and len(self.tasks) < 5:
             lines.append(f"Rank intervals over {len(self.tasks)} tasks are rough: tasks are the sample.")
         return lines + list(dict.fromkeys(f"{each.task}: {each.note}" for each in self.duels if each.note))
@@ -239,7 +241,8 @@ def compare(
     Args:
         evaluation: Runs of at least two models.
         family: ``"tasks"``: p-values of a pair of models are corrected over its tasks; ``"all"``: over all pairs too.
-        on_incomplete: ``"shared"`` leaves out tasks that not every model has, and says so; ``"error"`` refuses them.
+        on_incomplete: ``"shared"`` leaves tasks that not every model has out of the order, and says so; ``"error"``
+            refuses them.
         confidence: Level of intervals, in (0, 1).
         num_resamples: Resamples per task, at least 100; raised where the family needs smaller p-values.
         seed: Decides the resamples.
@@ -248,7 +251,7 @@ def compare(
         The comparison, with tables for a terminal, Markdown and JSON.
 
     Raises:
-        InputError: fewer than two models, two of one name, no shared task, or other items for two models on a task.
+        InputError: fewer than two models, two of one name, no task in common, or other items for two models on a task.
     """
     if family not in _FAMILIES:
         raise unknown_name("family", family, _FAMILIES)
@@ -260,13 +263,18 @@ def compare(
     if left_out and on_incomplete == "error":
         task, having = next(iter(left_out.items()))
         raise InputError(f"the task {task!r} was run for {', '.join(having)} only: run it for all, or leave it out")
-    if not tasks:
-        raise InputError("no task was run for all models: nothing can be compared")
-    pairs = len(models) * (len(models) - 1) // 2
-    tests = len(tasks) * (pairs if family == "all" else 1)
+    pairs = list(combinations(models, 2))
+    common = {(a.model, b.model): len(a.tasks.keys() & b.tasks.keys()) for a, b in combinations(runs, 2)}
+    if not any(common.values()):
+        raise InputError("no two models were run on the same task: nothing can be compared")
+    tests = sum(common.values()) if family == "all" else max(common.values())
     enough = max(num_resamples, math.ceil(5 * tests / (1 - confidence)))
-    found = [_on_task(task, [(run.model, run.tasks[task]) for run in runs], confidence, enough, seed) for task in tasks]
-    words = _FAMILIES[family].format(tasks=len(tasks), pairs=pairs, tests=tests)
+    found: list[Duel] = []
+    for task in dict.fromkeys(task for run in runs for task in run.tasks):
+        scores = [(run.model, run.tasks[task]) for run in runs if task in run.tasks]
+        if len(scores) > 1:
+            found += _on_task(task, scores, confidence, enough, seed)
+    words = _FAMILIES[family].format(tests=tests, pairs=len(pairs))
     table = ScoreTable(models, tasks, np.array([[run.tasks[task].score for task in tasks] for run in runs]))
     overall = rank_intervals(table, confidence=confidence, seed=seed) if len(tasks) > 1 else None
     duels = _corrected(found, family, 1 - confidence)
@@ -348,18 +356,18 @@ def _statistic(task: str, score: Score) -> Statistic | None:
     )
 
 
-def _corrected(found: list[list[Duel]], family: Family, level: float) -> list[Duel]:
-    """Put the corrected p-values and the verdicts in; found is by task, then by pair."""
-    raw = np.array([[duel.test.pvalue for duel in duels] for duels in found])  # (tasks, pairs)
-    if family == "all":
-        adjusted = holm(raw.ravel()).reshape(raw.shape)
-    else:
-        adjusted = np.stack([holm(column) for column in raw.T], axis=1)
+def _corrected(found: Sequence[Duel], family: Family, level: float) -> list[Duel]:
+    """Put the corrected p-values and the verdicts in."""
+    families: dict[tuple[str, str] | None, list[int]] = {}
+    for place, duel in enumerate(found):
+        families.setdefault(None if family == "all" else (duel.first, duel.second), []).append(place)
+    adjusted = np.empty(len(found))
+    for places in families.values():
+        adjusted[places] = holm([found[place].test.pvalue for place in places])
     result = []
-    for duels, row in zip(found, adjusted, strict=True):
-        for duel, pvalue in zip(duels, row, strict=True):
-            winner = duel.first if duel.test.difference.estimate > 0 else duel.second
-            result.append(replace(duel, pvalue=float(pvalue), better=winner if pvalue <= level else None))
+    for duel, pvalue in zip(found, adjusted, strict=True):
+        winner = duel.first if duel.test.difference.estimate > 0 else duel.second
+        result.append(replace(duel, pvalue=float(pvalue), better=winner if pvalue <= level else None))
     return result
 
 
