@@ -38,6 +38,9 @@ bench: $(FULL)/stamp $(PEERS)/stamp ## Run every benchmark beside its peers; res
 	$(RUN)/python benchmarks/evaluate.py
 	$(RUN)/python benchmarks/geometry.py --peers $(PEERS)/bin/python
 	$(RUN)/python benchmarks/gist.py
+	$(RUN)/python benchmarks/mmteb.py
+	$(RUN)/python benchmarks/observatory.py
+	$(RUN)/python benchmarks/relative.py
 	$(RUN)/python benchmarks/serve.py
 	$(RUN)/python benchmarks/tte_depth.py --peers $(PEERS)/bin/python
 	$(PEERS)/bin/python benchmarks/pipeline.py
