@@ -19,7 +19,7 @@ in all three types, but with a dozen data sets a side the interval holds 0, befo
 one type differ far more among themselves than the sides do. Nor are these finance sets more complex (Banking77 is as
 plain as SICK, scientific abstracts are harder to read than TAT-QA). The encoders range from counted words to MiniLM, so
 the model explains more than the domain, and ranks carry over; the paper's seven are all large and alike. At this spread
-two to three times as many data sets were needed for the interval of the gap seen to leave 0; more encoders would not help.
+it would take two to three times as many data sets for the interval of the gap to leave 0; more encoders do not help.
 
 What is simulated has eighteen data sets, as a small study would. Half of the simulated tables have unequal
 errors on the two sides.
