@@ -305,7 +305,7 @@ def _on_task(
         num_resamples=num_resamples,
         seed=seed,
     )
-    note = "tested over repeats on the same texts, whose spread stands for the uncertainty" if repeated else ""
+    note = "tested over repeats on the same texts: whether it holds for other texts is not known" if repeated else ""
     if head.type == "Classification" and not repeated:
         note = "test texts are drawn anew, the samples to train on stay as they are"
     whole = [(statistic or mean)(row[None], np.ones((1, len(row))))[0] for row in rows]
