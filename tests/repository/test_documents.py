@@ -21,7 +21,8 @@ from embedlab.cli import app
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 HANDWRITTEN = [page for page in PAGES if not page.read_text(encoding="utf-8").startswith("<!-- Generated")]
-SLOW_VERBS = ("serve", "reproduce", "demo", "evaluate", "inspect", "domain-gap")  # their arguments are checked, they are run by other tests
+# their arguments are checked here, they are run by other tests
+SLOW_VERBS = ("serve", "reproduce", "demo", "evaluate", "inspect", "domain-gap")
 
 
 def load(path: Path) -> ModuleType:
