@@ -234,3 +234,14 @@ def test_every_column_name_is_on_the_page() -> None:
     page = PAGE.read_text(encoding="utf-8")
     missing = [name for names in COLUMN_NAMES.values() for name in names if f"`{name.replace(' ', '_')}`" not in page]
     assert not missing
+
+
+def test_names_that_are_taken_get_the_folder_in_front(tmp_path: Path) -> None:
+    for side in ("ours", "theirs"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "data.csv").write_text(
+            f"sentence1,sentence2,score\n{side},a,1\nb,c,2\nd,e,3\n", encoding="utf-8"
+        )
+    first = tasks_from_folder(tmp_path / "ours")
+    second = tasks_from_folder(tmp_path / "theirs", taken=[task.metadata.name for task in first])
+    assert [task.metadata.name for task in (*first, *second)] == ["data", "theirs-data"]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mteb.abstasks.abstask import AbsTask
     from pandas import DataFrame
 
@@ -100,10 +102,12 @@ def domain_gap(
         from embedlab.cli.evaluate import _progress
         from embedlab.evaluate.domain_gap import compare_suites
 
+        generals = _all_tasks(general)
+        domains = _all_tasks(domain, taken=[task.metadata.name for task in generals])
         with _progress(hidden=as_json) as show:
             report = compare_suites(
-                _all_tasks(general),
-                _all_tasks(domain),
+                generals,
+                domains,
                 models,
                 domain=name,
                 reader=_reader(llm, stand_in),
@@ -164,16 +168,20 @@ def _read_csv(path: Path) -> DataFrame:
     return frame
 
 
-def _all_tasks(places: str) -> list[AbsTask]:
-    return [task for place in places.split(",") if place.strip() for task in _tasks(place.strip())]
+def _all_tasks(places: str, *, taken: Iterable[str] = ()) -> list[AbsTask]:
+    """The tasks of all places; those of folders get other names than the ones that are taken."""
+    found: list[AbsTask] = []
+    for place in filter(None, map(str.strip, places.split(","))):
+        found += _tasks(place, taken=[*taken, *(task.metadata.name for task in found)])
+    return found
 
 
-def _tasks(place: str) -> list[AbsTask]:
+def _tasks(place: str, *, taken: Iterable[str] = ()) -> list[AbsTask]:
     """A folder with data, or a task by name."""
     if Path(place).is_dir():
         from embedlab.evaluate.folders import tasks_from_folder
 
-        found: list[AbsTask] = tasks_from_folder(Path(place))
+        found: list[AbsTask] = tasks_from_folder(Path(place), taken=taken)
         return found
     from embedlab.evaluate.naming import find_tasks
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
@@ -41,6 +41,7 @@ def tasks_from_folder(
     split: str = "test",
     on_missing: Literal["error", "drop"] = "error",
     seed: int = 0,
+    taken: Iterable[str] = (),
 ) -> list[AbsTask]:
     """Make tasks from all the data in a folder and the folders below it.
 
@@ -55,6 +56,7 @@ def tasks_from_folder(
         split: Which judgements of test collections; the only ones there are, if there are no such.
         on_missing: What to do with judgements of what is not there: ``"error"``, or ``"drop"``.
         seed: Decides the halves where labelled texts come without a training part.
+        taken: Names that other tasks have; a task that would get one of them gets its folder's name in front.
 
     Returns:
         The tasks, in order of their names.
@@ -69,7 +71,7 @@ def tasks_from_folder(
     root = Path(path)
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder")
-    reader = _Reader(language, split, on_missing, seed)
+    reader = _Reader(language, split, on_missing, seed, set(taken))
     reader.read(root)
     if not reader.found:
         files = ", ".join(sorted(item.name for item in root.iterdir())[:8]) or "nothing"
@@ -80,10 +82,12 @@ def tasks_from_folder(
 class _Reader:
     """Goes through folders and gathers tasks."""
 
-    def __init__(self, language: str, split: str, on_missing: Literal["error", "drop"], seed: int) -> None:
+    def __init__(
+        self, language: str, split: str, on_missing: Literal["error", "drop"], seed: int, names: set[str]
+    ) -> None:
         self.found: list[AbsTask] = []
         self._language, self._split, self._on_missing, self._seed = language, split, on_missing, seed
-        self._names: set[str] = set()
+        self._names = names
 
     def read(self, folder: Path, depth: int = 0) -> None:
         """Gather the tasks of a folder: one collection, or tables, parallel files and folders."""
