@@ -266,11 +266,9 @@ class _Corpus:
 
 def _read_corpus(path: Path, encoder: Encoder) -> _Corpus:
     from embedlab._core.errors import InputError
+    from embedlab.cli.text_files import read_utf8
 
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a UTF-8 text file: {error}") from error
+    content = read_utf8(path)
     lines = {number: text.strip() for number, text in enumerate(content.split("\n"), start=1) if text.strip()}
     if not lines:
         raise InputError(f"{path} holds no text: give one text per line")

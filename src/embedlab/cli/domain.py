@@ -289,10 +289,7 @@ def _seed_of(line: str, where: str, kind: Any) -> Seed:
 
 
 def _lines(path: Path) -> list[str]:
-    from embedlab._core.errors import InputError
+    from embedlab.cli.text_files import read_utf8
 
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a UTF-8 text file: {error}") from error
+    content = read_utf8(path)
     return [line.strip() for line in content.split("\n") if line.strip()]

@@ -189,12 +189,9 @@ def _tasks(place: str, *, taken: Iterable[str] = ()) -> list[AbsTask]:
 
 
 def _lines(path: Path) -> list[str]:
-    from embedlab._core.errors import InputError
+    from embedlab.cli.text_files import read_utf8
 
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a UTF-8 text file: {error}") from error
+    return [line.strip() for line in read_utf8(path).splitlines() if line.strip()]
 
 
 def _reader(llm: str | None, stand_in: bool) -> Reader | None:

@@ -147,11 +147,9 @@ def _collection(name: str, labels: str | None) -> Space:
 def _lines(path: Path) -> list[str]:
     """Read a file of one entry per line; empty lines count, so that line and row stay together."""
     from embedlab._core.errors import InputError
+    from embedlab.cli.text_files import read_utf8
 
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read as a UTF-8 text file: {error}") from error
+    content = read_utf8(path)
     lines = content.split("\n")
     if lines[-1] == "":
         lines.pop()
