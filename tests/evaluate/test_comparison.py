@@ -150,6 +150,12 @@ def test_tasks_of_some_models_only_are_compared_between_these_and_left_out_of_th
     assert len(own) == 3
     np.testing.assert_allclose([duel.pvalue for duel in own], holm([duel.test.pvalue for duel in own]))
     assert any("only for A, C" in note for note in result.notes())
+    ring = [{"x", "y"}, {"y", "z"}, {"z", "x"}]  # every two share a task, all three none
+    scores = data.runs[0].tasks["retrieval"]
+    chain = compare(
+        Runs([Run(f"M{i}", dict.fromkeys(names, scores)) for i, names in enumerate(ring)]), num_resamples=200
+    )
+    assert (chain.tasks, chain.overall, len(chain.duels)) == ((), None, 3)
     apart = Runs([Run("A", {"a": data.runs[0].tasks["sts"]}), Run("B", {"b": data.runs[0].tasks["sts"]})])
     with pytest.raises(InputError, match="no two models"):
         compare(apart)

@@ -275,8 +275,10 @@ def compare(
         if len(scores) > 1:
             found += _on_task(task, scores, confidence, enough, seed)
     words = _FAMILIES[family].format(tests=tests, pairs=len(pairs))
-    table = ScoreTable(models, tasks, np.array([[run.tasks[task].score for task in tasks] for run in runs]))
-    overall = rank_intervals(table, confidence=confidence, seed=seed) if len(tasks) > 1 else None
+    overall = None
+    if len(tasks) > 1:
+        table = ScoreTable(models, tasks, np.array([[run.tasks[task].score for task in tasks] for run in runs]))
+        overall = rank_intervals(table, confidence=confidence, seed=seed)
     duels = _corrected(found, family, 1 - confidence)
     return Comparison(models, tasks, left_out, tuple(duels), overall, words, confidence)
 

@@ -62,10 +62,9 @@ class Evaluation:
         """Compare every pair of models on every task they share; see ``compare``.
 
         Returns:
-            The comparison; None for a single model, or if no task is shared.
+            The comparison; None for a single model, or if no two models have a task in common.
         """
-        shared = [task for task in self.tasks if all(task in run.tasks for run in self.runs)]
-        if len(self.runs) < 2 or not shared:
+        if not any(sum(task in run.tasks for run in self.runs) > 1 for task in self.tasks):
             return None
         key = ("comparison", confidence, seed)
         if key not in self._known:
