@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -48,6 +48,12 @@ _FIELDS: dict[str, tuple[str, Any]] = {
     "deviations": ("a list of texts, empty if there are none", lambda v: _is_texts(v)),
     "known_failures": ("a list of texts, empty if there are none", lambda v: _is_texts(v)),
 }
+_OPTIONAL: dict[str, tuple[str, Any]] = {
+    "recipes": (
+        "a dict from the recipe's name to the public name of the Recipe in the module",
+        lambda v: isinstance(v, dict) and bool(v) and all(_is_text(key) and _is_text(name) for key, name in v.items()),
+    ),
+}
 
 
 class RecordError(EmbedlabError):
@@ -72,6 +78,7 @@ class MethodRecord:
         deviations: Where this implementation differs from the paper or its code, one sentence each.
         known_failures: When it is known not to work, one sentence each.
         path: The source file that holds the record.
+        recipes: Training recipe -> public name of the ``Recipe`` in the module; empty for methods without.
     """
 
     name: str
@@ -87,6 +94,7 @@ class MethodRecord:
     deviations: tuple[str, ...]
     known_failures: tuple[str, ...]
     path: Path
+    recipes: dict[str, str] = field(default_factory=dict)
 
     @property
     def module(self) -> str:
@@ -183,13 +191,14 @@ def read_record(path: Path) -> MethodRecord | None:
         raise RecordError(f"{path}:{value.lineno}: METHOD must be one literal dict, without names or calls") from error
     if not isinstance(raw, dict):
         raise RecordError(f"{path}:{value.lineno}: METHOD must be a dict, got {type(raw).__name__}")
-    for field in sorted(set(map(str, raw)) - set(_FIELDS)):
-        raise RecordError(f"{path}: METHOD has an unknown field {field!r}: allowed are {', '.join(_FIELDS)}")
-    for field, (meaning, right) in _FIELDS.items():
-        if field not in raw:
-            raise RecordError(f"{path}: METHOD lacks the field {field!r}: {meaning}")
-        if not right(raw[field]):
-            raise RecordError(f"{path}: METHOD[{field!r}] is {raw[field]!r}: it must be {meaning}")
+    allowed = _FIELDS | _OPTIONAL
+    for name in sorted(set(map(str, raw)) - set(allowed)):
+        raise RecordError(f"{path}: METHOD has an unknown field {name!r}: allowed are {', '.join(allowed)}")
+    for name, (meaning, right) in allowed.items():
+        if name not in raw and name in _FIELDS:
+            raise RecordError(f"{path}: METHOD lacks the field {name!r}: {meaning}")
+        if name in raw and not right(raw[name]):
+            raise RecordError(f"{path}: METHOD[{name!r}] is {raw[name]!r}: it must be {meaning}")
     body = path.parent if path.name == "__init__.py" else path
     fields: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in raw.items()}
     return MethodRecord(name=body.stem, room=body.parent.name, path=path, **fields)

@@ -1,0 +1,5 @@
+"""Training text embedding models: a recipe is data + modules + loss + schedule + post-step."""
+
+from embedlab.text.training.recipe import Recipe, Setting, TrainingData
+
+__all__ = ["Recipe", "Setting", "TrainingData"]
