@@ -1,55 +1,5 @@
-"""mteb kept to itself: it seeds the global random states, draws progress bars and warns of what is wanted here."""
+"""Where evaluation finds what keeps its host to itself."""
 
-from __future__ import annotations
+from embedlab._core.quiet import quiet_host, random_state_restored
 
-import random
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import numpy as np
-
-
-@contextmanager
-def random_state_restored() -> Iterator[None]:
-    """Put the global random states of Python, NumPy and torch back as they were before the block.
-
-    Example:
-        >>> before = random.getstate()
-        >>> with random_state_restored():
-        ...     random.setstate(random.Random(3).getstate())
-        >>> random.getstate() == before
-        True
-    """
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the old global state is the one mteb touches
-    torch = sys.modules.get("torch")
-    states = None if torch is None else torch.random.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        if torch is not None:
-            torch.random.set_rng_state(states)
-
-
-@contextmanager
-def quiet_host() -> Iterator[None]:
-    """Keep mteb to itself: no progress bars, no warnings about constant values, no seeding of the global state."""
-    from functools import partialmethod
-
-    import datasets
-    from tqdm.std import tqdm  # type: ignore[import-untyped]
-
-    plain, bars = tqdm.__init__, datasets.is_progress_bar_enabled()
-    tqdm.__init__ = partialmethod(plain, disable=True)
-    datasets.disable_progress_bars()
-    try:
-        with random_state_restored(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        tqdm.__init__ = plain
-        if bars:
-            datasets.enable_progress_bars()
+__all__ = ["quiet_host", "random_state_restored"]

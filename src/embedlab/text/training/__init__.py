@@ -1,5 +1,6 @@
 """Training text embedding models: a recipe is data + modules + loss + schedule + post-step."""
 
 from embedlab.text.training.recipe import Recipe, Setting, TrainingData
+from embedlab.text.training.run import train
 
-__all__ = ["Recipe", "Setting", "TrainingData"]
+__all__ = ["Recipe", "Setting", "TrainingData", "train"]
