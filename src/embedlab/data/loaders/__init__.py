@@ -4,6 +4,7 @@ from embedlab.data.datasets import BitextData, LabelData, Package, PairData, Ret
 from embedlab.data.loaders.beir import load_beir
 from embedlab.data.loaders.entities import ENTITY_SETS, AspectPaper, Tagged, load_entities, load_scirex
 from embedlab.data.loaders.finance import ReportTable, load_phrasebank, load_tatqa, load_tatqa_tables
+from embedlab.data.loaders.functions import Function, load_stdlib_functions
 from embedlab.data.loaders.labels import LABEL_SETS, LabelSet, load_banking77, load_labels
 from embedlab.data.loaders.opening import csv_rows, data_file, open_text
 from embedlab.data.loaders.packages import STDLIB_EXCLUDE, load_debian_packages, stdlib_folder
@@ -47,6 +48,7 @@ __all__ = [
     "TEXT_SETS",
     "AspectPaper",
     "BitextData",
+    "Function",
     "LabelData",
     "LabelSet",
     "Occupation",
@@ -85,6 +87,7 @@ __all__ = [
     "load_sick",
     "load_sp500",
     "load_spider_schemas",
+    "load_stdlib_functions",
     "load_stsb",
     "load_tatoeba",
     "load_tatqa",
