@@ -72,11 +72,13 @@ class ChatEndpoint:
             headers=key_headers(api_key), timeout=timeout_s, transport=transport, follow_redirects=False
         )
 
-    def __call__(self, prompt: str) -> str:
+    def __call__(self, prompt: str, *, max_tokens: int | None = None, seed: int | None = None) -> str:
         """Ask.
 
         Args:
             prompt: The prompt, sent as one message of the user.
+            max_tokens: Longest answer, for this prompt.
+            seed: Sent along, for this prompt.
 
         Returns:
             The answer; empty if the model gave none.
@@ -85,6 +87,7 @@ class ChatEndpoint:
             EndpointError: the endpoint failed, or answered something other than a chat completion.
         """
         body = {**self._body, "messages": [{"role": "user", "content": prompt}]}
+        body |= {key: value for key, value in (("max_tokens", max_tokens), ("seed", seed)) if value is not None}
         response = post(self._client, self._url, body, total_timeout_s=self._total_timeout_s, failure=self._failure)
         try:
             found = response.json()
