@@ -72,6 +72,7 @@ def add_lora(model: SentenceTransformer, lora: Mapping[str, Any], *, seed: int) 
 
 def merge_lora(model: SentenceTransformer, *, keep: Path | None) -> None:
     """Fold the matrices into the layers, so that the model is one without adapters again."""
+    body: Any = model[0]
     if keep is not None:
-        model[0].model.save_pretrained(str(keep))
-    model[0].model = model[0].model.merge_and_unload()
+        body.model.save_pretrained(str(keep))
+    body.model = body.model.merge_and_unload()

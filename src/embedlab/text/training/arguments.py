@@ -14,13 +14,14 @@ from embedlab.text.training.recipe import TrainingData
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformerTrainingArguments
 
-#: our name -> what it means; the first three and the batch size are those of the whole run, over all processes
+#: our name -> what it means; sizes and counts are those of the whole run, over all processes
 SHORT: Mapping[str, str] = {
     "steps": "optimiser steps; none to go by epochs",
     "epochs": "passes over the data, above 0; counts only without steps",
     "batch_size": "rows of a batch over all processes, at least 2",
     "learning_rate": "highest learning rate, above 0",
     "warmup": "share of the steps in which the learning rate rises, in [0, 1)",
+    "max_length": "longest text in tokens while training; none for the model's own limit",
 }
 DEFAULTS: Mapping[str, Any] = {
     "steps": None,
@@ -28,6 +29,7 @@ DEFAULTS: Mapping[str, Any] = {
     "batch_size": 64,
     "learning_rate": 2e-5,
     "warmup": 0.1,
+    "max_length": None,
 }
 #: the host's name -> ours, so that either may be written
 _HOST: Mapping[str, str] = {
@@ -100,6 +102,9 @@ def _check(settled: Mapping[str, Any]) -> None:
         raise InputError(f"steps={steps!r}: must be a whole number of at least 1")
     if isinstance(size, bool) or not isinstance(size, int) or size < 2:
         raise InputError(f"batch_size={size!r}: must be a whole number of at least 2")
+    length = settled["max_length"]
+    if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 2):
+        raise InputError(f"max_length={length!r}: must be a whole number of at least 2, or none")
     for name, low, high in (("epochs", 0.0, math.inf), ("learning_rate", 0.0, math.inf)):
         value = _number(name, settled[name])
         if not low < value < high:

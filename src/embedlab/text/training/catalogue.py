@@ -98,7 +98,9 @@ def compose(name: str, parts: Mapping[str, str]) -> Recipe:
         options |= each.options
         describe |= each.describe
     whole = "+".join(dict.fromkeys((base.name, *(f"{part}:{each.name}" for part, each in given.items()))))
-    fields = {field: _narrowed(getattr(sources[part], field), sources[part]) for part, field in PARTS.items()}
+    fields: dict[str, Any] = {
+        field: _narrowed(getattr(sources[part], field), sources[part]) for part, field in PARTS.items()
+    }
     return replace(
         loss,
         name=whole,

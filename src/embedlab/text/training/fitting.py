@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import signal
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_model, save_model
@@ -20,14 +21,12 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.base.evaluation import BaseEvaluator
 from torch import nn
-from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 
 from embedlab._core.errors import EmbedlabError
 from embedlab.text.training.recipe import Recipe, Setting, TrainingData
-
-if TYPE_CHECKING:
-    from datasets import DatasetDict
 
 _log = logging.getLogger(__name__)
 STATE = "state.safetensors"
@@ -74,7 +73,7 @@ class Fitted:
     trained_parameters: int
 
 
-class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
+class Trainer(SentenceTransformerTrainer):
     """The host's trainer, whose checkpoints hold the weights of model and loss only, in one safetensors file.
 
     The host saves the model as a folder and rebuilds it from there, which loses weights that belong to the loss and
@@ -85,7 +84,7 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
         """Leave out the host's: the card is written once, from the report."""
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self._trained(), str(folder / STATE))
 
@@ -107,7 +106,7 @@ class _Trained(nn.Module):
         for place, each in enumerate(losses.values()):
             for name, weight in each.named_parameters():
                 if weight.requires_grad and id(weight) not in known:
-                    self.register_parameter(f"loss{place}_{name.replace('.', '_')}", weight)  # type: ignore[arg-type]
+                    self.register_parameter(f"loss{place}_{name.replace('.', '_')}", weight)
                     known.add(id(weight))
 
 
@@ -119,6 +118,7 @@ def fit(
     *,
     lora: Mapping[str, Any] | None = None,
     resume: bool = True,
+    score: Callable[[SentenceTransformer], float] | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Fitted:
     """Train a model in place by a recipe.
@@ -131,6 +131,7 @@ def fit(
         lora: Rank, alpha, dropout and where to keep the adapter: train low-rank matrices beside the linear layers
             instead of the transformer's weights, folded in at the end.
         resume: Go on from the last checkpoint in the folder.
+        score: Judges every checkpoint, larger is better; the best one is kept. None keeps the last.
         on_step: Told about every step.
 
     Returns:
@@ -144,46 +145,81 @@ def fit(
 
     from embedlab.text.training.adapters import add_lora, merge_lora
 
+    if recipe.loss is None:
+        raise EmbedlabError(f"the recipe {recipe.name!r} has neither loss nor fit")
     if lora is not None:
         add_lora(model, lora, seed=setting.seed)
     arguments: SentenceTransformerTrainingArguments = setting.arguments
-    if recipe.loss is None:
-        raise EmbedlabError(f"the recipe {recipe.name!r} has neither loss nor fit")
-    loss = recipe.loss(model, data, setting)
-    rows: DatasetDict = DatasetDict({each.name: each.rows for each in data})
+    if score is not None:
+        arguments = _choosing(arguments)
+    loss: Any = recipe.loss(model, data, setting)
     watch = _Watch(recipe.name, on_step)
     trainer = Trainer(
         model,
         arguments,
-        train_dataset=rows,
+        train_dataset=DatasetDict({each.name: each.rows for each in data}),
         loss=loss,
+        evaluator=None if score is None else _Judge(score),
         data_collator=recipe.collator(loss, setting) if recipe.collator else None,
         callbacks=[watch, *(recipe.callbacks(loss, setting) if recipe.callbacks else ())],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    start = time.perf_counter()
-    with watch.listening():
-        trainer.train(resume_from_checkpoint=_last_checkpoint(Path(arguments.output_dir)) if resume else None)
-    if watch.stopped and trainer.state.global_step < trainer.state.max_steps:
-        raise TrainingStopped(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}")
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    if lora is not None:
-        merge_lora(model, keep=setting.folder / "adapter" if lora.get("keep") else None)
-    losses = {int(each["step"]): float(each["loss"]) for each in trainer.state.log_history if "loss" in each}
+    start = time.perf_counter()
+    state = _run(trainer, watch, _last_checkpoint(setting.folder) if resume else None)
+    losses = {int(each["step"]): float(each["loss"]) for each in state.log_history if "loss" in each}
     bad = next((step for step, value in losses.items() if not math.isfinite(value)), None)
     if bad is not None:
         raise EmbedlabError(f"the loss is {losses[bad]} at step {bad}: lower learning_rate, or raise temperature")
-    seconds = time.perf_counter() - start
-    return Fitted(model.requires_grad_(True).eval(), losses, trainer.state.global_step, seconds, trained)
+    if lora is not None:
+        merge_lora(model, keep=setting.folder / "adapter" if lora["keep"] else None)
+    return Fitted(model.requires_grad_(True).eval(), losses, state.global_step, time.perf_counter() - start, trained)
+
+
+def _run(trainer: Trainer, watch: _Watch, checkpoint: str | None) -> TrainerState:
+    """Train to the end, or take the weights of a run that had come to its end already."""
+    if checkpoint is not None:
+        state: TrainerState = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+        if state.global_step >= state.max_steps:  # the host would do one step more
+            trainer._load_from_checkpoint(state.best_model_checkpoint or checkpoint)
+            return state
+    with watch.listening():
+        trainer.train(resume_from_checkpoint=checkpoint)
+    state = trainer.state
+    if watch.stopped and state.global_step < state.max_steps:
+        raise TrainingStopped(f"stopped after step {state.global_step} of {state.max_steps}")
+    return state
+
+
+def _choosing(arguments: SentenceTransformerTrainingArguments) -> SentenceTransformerTrainingArguments:
+    """Have every checkpoint judged, and the best one loaded at the end."""
+    changed = copy.copy(arguments)
+    changed.eval_strategy = changed.save_strategy
+    changed.eval_steps = changed.save_steps
+    changed.metric_for_best_model = "eval_development"
+    changed.greater_is_better = True
+    changed.load_best_model_at_end = True
+    return changed
+
+
+class _Judge(BaseEvaluator):
+    """Hands a function of the model to the host as one of its evaluators."""
+
+    def __init__(self, score: Callable[[SentenceTransformer], float]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._score = score
+
+    def __call__(self, model: Any, output_path: Any = None, epoch: float = -1, steps: int = -1) -> dict[str, float]:
+        return {"development": self._score(model)}
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    found = [path for path in folder.glob("checkpoints/checkpoint-*") if (path / "trainer_state.json").is_file()]
     return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]
+class _Watch(TrainerCallback):
     """Tells about steps, and stops at the end of one, with a checkpoint, when asked to by Ctrl-C or SIGTERM."""
 
     def __init__(self, arm: str, tell: Callable[[Step], None] | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Source:
         columns: Our name of a column -> its name there.
         queries: How plain texts get queries: ``"offline"``, or the URL of a chat endpoint (``http://.../v1#model``).
         per_passage: Queries per passage.
+        top_k: A query is kept if its passage is among so many nearest; None to keep all.
         limit: Use the first so many rows only.
     """
 
@@ -35,6 +36,7 @@ class Source:
     columns: Mapping[str, str] = field(default_factory=dict)
     queries: str = "offline"
     per_passage: int = 1
+    top_k: int | None = 1
     limit: int | None = None
 
 
@@ -47,15 +49,17 @@ class Loaded:
         groups: For each row its group, such as the document it was cut from; None where only equal texts tie rows.
         headings: For each passage of a document the headings above it; None for other data.
         source: What the rows were made from.
+        made: Whether the queries were made, not given.
     """
 
     data: TrainingData
     groups: Sequence[str] | None
     headings: Sequence[tuple[str, ...]] | None
     source: Source
+    made: bool = False
 
 
-_KEYS = ("path", "name", "columns", "queries", "per_passage", "limit")
+_KEYS = ("path", "name", "columns", "queries", "per_passage", "top_k", "limit")
 
 
 def as_sources(given: Any) -> list[Source]:
@@ -76,7 +80,7 @@ def as_sources(given: Any) -> list[Source]:
         bad = next((key for key, value in given.items() if key in _KEYS and not isinstance(value, Mapping)), None)
         if bad is not None:
             raise InputError(f"data: {bad!r} is given, but no path: say path: FILE_OR_FOLDER")
-        return [_named(source, str(name)) for name, value in given.items() for source in as_sources(value)]
+        return [replace(source, name=str(name)) for name, value in given.items() for source in as_sources(value)]
     if _is_dataset_dict(given):
         return [Source(rows, str(name)) for name, rows in given.items()]
     rows = isinstance(given, list | tuple) and all(isinstance(each, Mapping) and "path" not in each for each in given)
@@ -89,10 +93,6 @@ def as_sources(given: Any) -> list[Source]:
     return [Source(given)]
 
 
-def _named(source: Source, name: str) -> Source:
-    return Source(source.data, name, source.columns, source.queries, source.per_passage, source.limit)
-
-
 def _from_mapping(given: Mapping[str, Any]) -> Source:
     for key in given:
         if key not in _KEYS:
@@ -100,12 +100,12 @@ def _from_mapping(given: Mapping[str, Any]) -> Source:
     columns = given.get("columns") or {}
     if not isinstance(columns, Mapping):
         raise InputError(f"columns={columns!r}: expected a mapping such as {{anchor: question, positive: answer}}")
-    for key in ("per_passage", "limit"):
+    for key in ("per_passage", "top_k", "limit"):
         value = given.get(key)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise InputError(f"{key}={value!r}: must be a whole number of at least 1")
     _existing(given["path"])
-    rest = {key: given[key] for key in ("name", "queries", "per_passage", "limit") if given.get(key) is not None}
+    rest = {key: value for key, value in given.items() if key not in ("path", "columns")}
     return Source(given["path"], columns={str(own): str(column) for own, column in columns.items()}, **rest)
 
 
@@ -116,12 +116,11 @@ def _existing(path: str | Path) -> None:
         raise InputError(f"data: {path} does not exist{hint}")
 
 
-def load(sources: Sequence[Source], *, texts_from_documents: bool = True) -> list[Loaded]:
+def load(sources: Sequence[Source]) -> list[Loaded]:
     """Read all sources.
 
     Args:
         sources: What ``as_sources`` gave.
-        texts_from_documents: Whether folders are read as documents.
 
     Returns:
         The rows of each; names are told apart by numbers.
@@ -159,6 +158,9 @@ def _load(source: Source, name: str) -> Loaded:
         if path.is_dir() or path.suffix.lower() not in _TABLES:
             return _documents(path, name, source)
         columns = _table(path)
+        if {"text", "vector", "source", "headings"} <= columns.keys():  # an exported collection
+            above: Any = [tuple(each or ()) for each in columns["headings"]]
+            return _passages(columns["text"], columns["source"], above, name, source, "the collection is empty")
     elif _is_dataset(data):
         columns = {column: data[column][:] for column in data.column_names if not column.startswith("__")}
         columns = {column: _class_names(data, column, values) for column, values in columns.items()}
@@ -271,7 +273,7 @@ def _documents(path: Path, name: str, source: Source) -> Loaded:
 
 def _collection(data: Any, name: str, source: Source) -> Loaded:
     found = [(each.text, each.source, tuple(each.headings)) for each in data.passages()]
-    texts, groups, headings = ([each[place] for each in found] for place in range(3))
+    texts, groups, headings = [each[0] for each in found], [each[1] for each in found], [each[2] for each in found]
     return _passages(texts, groups, headings, name, source, "the collection is empty")
 
 
