@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -154,7 +154,7 @@ class CallableGenerator:
         return self._each(prompts, self._function)
 
     def score(self, prompt: str, options: Sequence[str]) -> list[float]:
-        """Ask which option fits best: 0 for that one, -1 for the others, and all 0 if the answer names none."""
+        """Ask which option fits best: 0 for that one, -20 for the others, and all 0 if the answer names none."""
         return scores_by_letter(self, prompt, options)
 
     def _each(self, prompts: Sequence[str], ask: Callable[[str], str]) -> list[str]:
@@ -214,7 +214,7 @@ class TemplateGenerator:
     Example:
         >>> generator = TemplateGenerator()
         >>> generator.generate(['Answer {"query": "..."}.<passage>The boundary layer grows. Heat is lost.</passage>'])
-        ['{"query": "what is known about boundary layer grows?"}']
+        ['{"query": "how does boundary layer grows relate to Heat?"}']
     """
 
     def __init__(self, templates: Mapping[str, Sequence[str]] | None = None, *, name: str = "templates") -> None:
@@ -233,9 +233,20 @@ class TemplateGenerator:
         return [self._answer(prompt, seed) for prompt in prompts]
 
     def score(self, prompt: str, options: Sequence[str]) -> list[float]:
-        """Return the log of the share of each option's words that occur in the prompt's material."""
-        words = set(_words(" ".join(_material(prompt)) or prompt))
-        return [math.log((1 + len(words & set(_words(each)))) / (2 + len(set(_words(each))))) for each in options]
+        """Compare the words of the first material with those of the others.
+
+        An option that is the tag of a material gets the share of words in common with it; ``"yes"`` and ``"no"`` and
+        numbers are the likelier, the nearer they come to that share; other options get the share of their own words.
+        """
+        material = dict(re.findall(r"(?s)<(\w+)>(.*?)</\1>", prompt))
+        first, *others = list(material.values()) or [prompt]
+        share = _shared(first, others[0] if others else prompt)
+        grades = [float(option) for option in options if option.replace(".", "", 1).isdigit()]
+        if len(grades) == len(options):
+            return [-10 * abs(grade / (max(grades) or 1) - share) for grade in grades]
+        if sorted(options) == ["no", "yes"]:
+            return [10 * (share if option == "yes" else 1 - share) for option in options]
+        return [10 * _shared(first, material.get(option, option)) for option in options]
 
     def _answer(self, prompt: str, seed: int) -> str:
         material = _material(prompt)
@@ -247,28 +258,29 @@ class TemplateGenerator:
             if isinstance(asked, list):
                 return [fill(key, each, turn + i) for i, each in enumerate(asked)]
             if not isinstance(asked, str):
-                return round(_shared(material) * asked, 2)
+                return round(_shared(*material[:2]) * asked, 2) if len(material) > 1 else 0.0
             choices = self._templates.get(key, _TEMPLATES["query"])
             return choices[turn % len(choices)].format(
                 **{name: found[turn // len(choices) % len(found)] for name, found in parts.items()}
             )
 
-        skeleton = _skeleton(prompt)
-        if skeleton is None:
-            return str(fill("query", "...", seed))
-        return json.dumps({key: fill(key, asked, seed) for key, asked in skeleton.items()}, ensure_ascii=False)
+        turn = seed + int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:4], "big")
+        skeleton = _skeleton(prompt) or {"query": "..."}
+        return json.dumps({key: fill(key, asked, turn) for key, asked in skeleton.items()}, ensure_ascii=False)
 
 
 _TEMPLATES: dict[str, Sequence[str]] = {
     "query": ("what is known about {topic}?", "{topic} and {other}", "how does {topic} relate to {other}?"),
     "positive": ("{sentence}",),
-    "negative": ("This is about {other} alone, and says nothing of the question.",),
+    "passage": ("It is reported that {topic} goes with {other}. Details of {topic} are given elsewhere.",),
+    "negative": ("Another report deals with {other} alone. It says nothing of what is asked here.",),
     "paraphrase": ("In other words: {sentence}",),
+    "entailed": ("{topic} is mentioned.",),
+    "contradicted": ("Nobody has ever heard of {topic}.",),
     "summary": ("{topic}, {other}",),
     "instruction": ("Given a question about {topic}, find the passage that answers it",),
-    "tasks": ("Find passages about {topic}", "Find what is reported on {other}", "Compare {topic} with {other}"),
+    "task": ("Given a question about {topic}, find what is reported on {other}",),
     "name": ("{topic}",),
-    "answer": ("yes",),
 }
 
 
@@ -281,7 +293,7 @@ def scores_by_letter(generator: TextGenerator, prompt: str, options: Sequence[st
         options: At most 26 answers to choose from.
 
     Returns:
-        0 for the chosen option and -1 for the others; all 0 if the answer names no option.
+        0 for the chosen option and -20 for the others, as if sure; all 0 if the answer names no option.
 
     Raises:
         InputError: there are more than 26 options.
@@ -292,7 +304,7 @@ def scores_by_letter(generator: TextGenerator, prompt: str, options: Sequence[st
     answer = generator.generate([f"{prompt}\n\n{listed}\n\nAnswer with one letter."], max_tokens=8)[0]
     found = re.search(rf"\b([{_LETTERS[: len(options)]}])\b", answer)
     chosen = _LETTERS.index(found.group(1)) if found else None
-    return [0.0 if chosen in (None, place) else -1.0 for place in range(len(options))]
+    return [0.0 if chosen in (None, place) else -20.0 for place in range(len(options))]
 
 
 def _material(prompt: str) -> list[str]:
@@ -312,11 +324,9 @@ def _skeleton(prompt: str) -> dict[str, Any] | None:
     return None
 
 
-def _shared(material: Sequence[str]) -> float:
-    if len(material) < 2:
-        return 0.0
-    first, second = (set(_words(text)) for text in material[:2])
-    return len(first & second) / max(min(len(first), len(second)), 1)
+def _shared(first: str, second: str) -> float:
+    one, other = set(_words(first)), set(_words(second))
+    return len(one & other) / max(min(len(one), len(other)), 1)
 
 
 def _words(text: str) -> list[str]:

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
 from embedlab._core.errors import InputError
 
 _FORMAT = "embedlab-synthesis-1"
+_MAY_BE_EMPTY = ("reason", "raw", "negative", "attributes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class SyntheticRow:
         positive: The passage that answers it.
         reason: Why the row was refused; empty for a row that is kept.
         raw: What the model said where nothing could be read.
+        negative: A passage that looks like an answer but is none; empty where none was written.
+        attributes: What was asked for beyond persona and task, such as a length.
     """
 
     job: str
@@ -44,11 +47,13 @@ class SyntheticRow:
     positive: str
     reason: str = ""
     raw: str = ""
+    negative: str = ""
+    attributes: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("job", "seed", "persona", "task", "writer", "prompt_hash", "query", "positive", "reason", "raw"):
-            if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name}={getattr(self, name)!r}: a row holds texts, except for draw")
+        for each in fields(self):
+            if each.name != "draw" and not isinstance(getattr(self, each.name), str):
+                raise InputError(f"{each.name}={getattr(self, each.name)!r}: a row holds texts, except for draw")
         if type(self.draw) is not int or self.draw < 0:
             raise InputError(f"draw={self.draw!r}: must be a whole number from 0")
         if not self.reason and not (self.query.strip() and self.positive.strip()):
@@ -184,4 +189,4 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _as_dict(row: SyntheticRow) -> dict[str, Any]:
-    return {key: value for key, value in asdict(row).items() if value != "" or key not in ("reason", "raw")}
+    return {key: value for key, value in asdict(row).items() if value != "" or key not in _MAY_BE_EMPTY}

@@ -16,6 +16,7 @@ from embedlab.text.synthesis.rules import _FUNCTION_WORDS, split_sentences
 QueryKind = Literal["heading", "first_sentence", "salient"]
 KINDS: tuple[QueryKind, ...] = ("heading", "first_sentence", "salient")
 
+_TIES = _FUNCTION_WORDS | {"across", "along", "although", "among", "around", "near", "per", "since", "toward", "via"}
 _SENTENCE_CHARS = (20, 300)  # a first sentence that can stand as a query
 _LONGEST_PHRASE = 4  # words
 _PHRASES = 2  # in one salient query
@@ -180,7 +181,7 @@ def _rarity(texts: Iterator[str]) -> dict[str, float]:
 def _content_runs(text: str) -> Iterator[list[str]]:
     run: list[str] = []
     for token in [*_WORD_OR_BREAK.findall(text), "\n"]:
-        if token[0].isalpha() and len(token) > 1 and token.lower() not in _FUNCTION_WORDS:
+        if token[0].isalpha() and len(token) > 1 and token.lower() not in _TIES:
             run.append(token.rstrip("-/&'’"))
             if len(run) < _LONGEST_PHRASE:
                 continue

@@ -6,17 +6,19 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 
 from embedlab._core.errors import InputError
 from embedlab.text.synthesis.filters import QualityFilter
+from embedlab.text.synthesis.generators import Usage, usage_of
 from embedlab.text.synthesis.journal import Journal, SyntheticRow, job_id
 from embedlab.text.synthesis.personas import CASTS, Persona, TaskKind
 from embedlab.text.synthesis.rules import RuleWriter
 from embedlab.text.synthesis.writers import (
+    BatchWriter,
     Complete,
     Draft,
     DraftError,
@@ -56,11 +58,13 @@ class SynthesisReport:
         rows: The rows that are kept, of this run and of earlier ones on the same file.
         refused: Reason -> number of jobs.
         resumed: Number of jobs that were finished before.
+        usage: What this run asked of the language model.
     """
 
     rows: list[SyntheticRow]
     refused: dict[str, int]
     resumed: int
+    usage: Usage = field(default_factory=Usage)
 
 
 class PersonaSynthesizer:
@@ -179,6 +183,7 @@ class PersonaSynthesizer:
             self._writer.fit({job.seed.id: job.seed.text for job in jobs}.values())
         with Journal(path, self._settings(jobs)) as journal:
             done = {row.job for row in journal.rows}
+            before = usage_of(self._writer)
             self._filters.remember(row.query for row in journal.rows if not row.reason)
             todo = [job for job in jobs if job.id not in done]
             if on_progress is not None and len(todo) < len(jobs):
@@ -187,11 +192,17 @@ class PersonaSynthesizer:
             with ThreadPoolExecutor(self._workers) as pool:
                 for start in range(0, len(todo), size):
                     batch = todo[start : start + size]
-                    journal.add(self._finish(batch, list(pool.map(self._draft, batch)), pool))
+                    journal.add(self._finish(batch, self._drafts(batch, pool), pool))
                     if on_progress is not None:
                         on_progress(len(batch))
             refused = Counter(row.reason for row in journal.rows if row.reason)
-            return SynthesisReport([row for row in journal.rows if not row.reason], dict(refused), len(done))
+            kept = [row for row in journal.rows if not row.reason]
+            return SynthesisReport(kept, dict(refused), len(done), usage_of(self._writer) - before)
+
+    def _drafts(self, jobs: list[Job], pool: ThreadPoolExecutor) -> list[Draft | DraftError]:
+        if isinstance(self._writer, BatchWriter):
+            return self._writer.write_many([(job.seed, job.persona, job.task, job.draw) for job in jobs])
+        return list(pool.map(self._draft, jobs))
 
     def _draft(self, job: Job) -> Draft | DraftError:
         try:
@@ -233,6 +244,8 @@ class PersonaSynthesizer:
             positive=draft.positive,
             reason=reason,
             raw=raw,
+            negative=draft.negative,
+            attributes=draft.attributes,
         )
 
     def _settings(self, jobs: list[Job]) -> dict[str, Any]:
@@ -244,6 +257,7 @@ class PersonaSynthesizer:
             "tasks": job_id(*((each.name, each.description, each.questions) for each in self.tasks)),
             "filters": self._filters.settings,
             "seed": self._seed,
+            **getattr(self._writer, "settings", {}),
         }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from embedlab._core.errors import EmbedlabError, InputError
 from embedlab.text.synthesis.personas import Persona, TaskKind
@@ -40,11 +40,15 @@ class Draft:
         query: What the persona asks.
         positive: A passage that answers it.
         prompts: Every prompt that led here, for the record.
+        negative: A passage that looks like an answer but is none; empty where none was written.
+        attributes: What was asked for beyond persona and task, for the record.
     """
 
     query: str
     positive: str
     prompts: tuple[str, ...]
+    negative: str = ""
+    attributes: str = ""
 
     @property
     def prompt_hash(self) -> str:
@@ -73,6 +77,15 @@ class Writer(Protocol):
 
     def write(self, seed: Seed, persona: Persona, task: TaskKind, *, draw: int) -> Draft:
         """Write, or raise ``DraftError``."""
+
+
+@runtime_checkable
+class BatchWriter(Protocol):
+    """A writer that is quicker with many jobs at once."""
+
+    def write_many(self, jobs: Sequence[tuple[Seed, Persona, TaskKind, int]]) -> list[Draft | DraftError]:
+        """Write a draft, or an error in its place, for each (seed, persona, task, draw)."""
+        ...
 
 
 class PromptWriter:
