@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from embedlab._core.errors import unknown_name
 from embedlab._core.extras import require
 from embedlab._core.files import atomic_folder, embedlab_home
+from embedlab._core.quiet import quiet_host
 from embedlab.data.loaders import load_debian_packages, load_stdlib_functions, load_texts
 
 _log = logging.getLogger(__name__)
@@ -72,8 +73,8 @@ SIZES: dict[str, Size] = {
 def small_encoder(*, size: str = "cpu", seed: int = 0) -> Path:
     """Make a BERT by masked language modelling, or return the folder of the one made before.
 
-    It reads news, prose, web text, Wikipedia, package descriptions, and functions of Python's standard library with what
-    they do, without those held out for tests; no text of a retrieval collection is among them.
+    It reads news, prose, web text, Wikipedia, package descriptions, and functions of Python's standard library with
+    what they do, without those held out for tests; no text of a retrieval collection is among them.
 
     Args:
         size: One of ``SIZES``.
@@ -123,8 +124,9 @@ def _make(folder: Path, size: Size, seed: int) -> None:
         model = transformers.BertForMaskedLM(config)
     windows = _windows(texts, tokenizer, size.length)
     losses = _train(model, windows, tokenizer, size, seed)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet_host("transformers"):
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     last = float(np.mean(losses[-max(1, len(losses) // 20) :]))
     (folder / "README.md").write_text(_card(size, seed, texts, windows, last), encoding="utf-8")
 
