@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from embedlab import __version__
-from embedlab.cli import collection, demo, depth, domain, domain_gap, evaluate, inspect, methods, relative, serve, tasks
+from embedlab.cli import (
+    collection,
+    demo,
+    depth,
+    domain,
+    domain_gap,
+    evaluate,
+    inspect,
+    methods,
+    relative,
+    serve,
+    tasks,
+    train,
+)
 
 app = typer.Typer(
     name="embedlab",
@@ -47,7 +60,7 @@ for _panel, _verbs in {
         collection.doctor,
         demo.demo,
     ),
-    "Models": (evaluate.evaluate, domain_gap.complexity, domain_gap.domain_gap),
+    "Models": (train.train, evaluate.evaluate, domain_gap.complexity, domain_gap.domain_gap),
     "Methods": (methods.papers, methods.show, methods.reproduce, methods.new),
 }.items():
     for _verb in _verbs:

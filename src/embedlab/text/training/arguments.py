@@ -121,6 +121,24 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
+def num_steps(settled: Mapping[str, Any], rows: Sequence[int]) -> int:
+    """Return the optimiser steps of a run: those that were set, or as many as whole batches in all epochs.
+
+    Args:
+        settled: What ``settle`` gave.
+        rows: Rows of each data set.
+
+    Example:
+        >>> num_steps(settle({"batch_size": 32, "epochs": 2}), [100])
+        6
+    """
+    if settled["steps"] is not None:
+        return int(settled["steps"])
+    size = int(settled["batch_size"])
+    batches = [count // size if min(rows) >= size else -(-count // size) for count in rows]
+    return max(1, math.ceil(sum(batches) * float(settled["epochs"])))
+
+
 def host_arguments(
     settled: Mapping[str, Any], data: Sequence[TrainingData], folder: Path, *, seed: int
 ) -> SentenceTransformerTrainingArguments:
@@ -150,7 +168,7 @@ def host_arguments(
         raise InputError(f"batch_size={size}: must be a multiple of processes x accumulation steps = {share}")
     rows = [len(each.rows) for each in data]
     whole = min(rows) >= size
-    total = steps or max(1, math.ceil(sum(count // size if whole else -(-count // size) for count in rows) * epochs))
+    total = num_steps(settled, rows)
     contrasts = any(each.kind in ("pairs", "tuples") for each in data)
     given = {
         "batch_sampler": "no_duplicates" if contrasts else "batch_sampler",

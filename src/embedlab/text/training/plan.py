@@ -210,7 +210,21 @@ def _content(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Pa
     return dict(content), path.resolve().parent
 
 
-def _parsed(text: str, path: Path) -> Any:
+def parse_value(text: str, where: str) -> Any:
+    """Read one value as it is written in a recipe file.
+
+    Args:
+        text: The value, such as ``"2e-5"``, ``"true"`` or ``"[a, b]"``.
+        where: What to call it in an error.
+
+    Example:
+        >>> parse_value("2e-5", "lr"), parse_value("none", "x"), parse_value("mean", "y")
+        (2e-05, None, 'mean')
+    """
+    return None if text.strip().lower() == "none" else _parsed(text, where)
+
+
+def _parsed(text: str, path: str | Path) -> Any:
     """Read YAML without objects, refusing keys that occur twice; 2e-5 is a number, as everybody means it."""
     yaml: Any = require("yaml", extra="train")
 
