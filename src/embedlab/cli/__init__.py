@@ -16,6 +16,7 @@ from embedlab.cli import (
     domain_gap,
     evaluate,
     inspect,
+    merge,
     methods,
     relative,
     serve,
@@ -60,7 +61,7 @@ for _panel, _verbs in {
         collection.doctor,
         demo.demo,
     ),
-    "Models": (train.train, evaluate.evaluate, domain_gap.complexity, domain_gap.domain_gap),
+    "Models": (train.train, merge.merge, evaluate.evaluate, domain_gap.complexity, domain_gap.domain_gap),
     "Methods": (methods.papers, methods.show, methods.reproduce, methods.new),
 }.items():
     for _verb in _verbs:

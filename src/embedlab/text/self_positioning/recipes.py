@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedlab._core.errors import InputError, unknown_name
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 PIPELINES = ("separate", "sequential")
 # what a data set is trained with, by the kind of its rows
 _BY_KIND: Mapping[str, Recipe] = {"pairs": CONTRASTIVE, "tuples": CONTRASTIVE, "scored": COSENT, "labels": CLASSES}
+_LOSSES = {key: value for recipe in (CONTRASTIVE, COSENT) for key, value in recipe.options.items()}
+_LOSS_WORDS = {key: value for recipe in (CONTRASTIVE, COSENT) for key, value in recipe.describe.items()}
 
 
 def _joint_loss(
@@ -58,7 +61,7 @@ def _fit(model: SentenceTransformer, data: Sequence[TrainingData], setting: Sett
     search = SelfPositioning(
         model,
         models,
-        {name: _maker(each, setting) for name, each in known.items()},
+        {name: loss_maker(each, setting) for name, each in known.items()},
         mu=options["mu"],
         method=options["method"],
         granularity=options["granularity"],
@@ -75,8 +78,25 @@ def _fit(model: SentenceTransformer, data: Sequence[TrainingData], setting: Sett
     return found.model
 
 
-def _maker(data: TrainingData, setting: Setting) -> Any:
-    return lambda model: _loss(model, data, setting)
+def loss_maker(data: TrainingData, setting: Setting | None = None) -> Any:
+    """Choose a loss by the kind of rows: InfoNCE for pairs and tuples, CoSENT for scored pairs, triplets for classes.
+
+    Args:
+        data: The data set.
+        setting: Options of the run; None for the defaults.
+
+    Returns:
+        What makes the loss for a model.
+
+    Raises:
+        InputError: plain texts, for which there is no such loss.
+    """
+    if data.kind not in _BY_KIND:
+        known = ", ".join(_BY_KIND)
+        raise InputError(
+            f"data: {data.name!r} holds {data.kind}, for which there is no plain loss; there is for {known}"
+        )
+    return lambda model: _loss(model, data, setting or Setting(_LOSSES, Path(), 0))
 
 
 def _train_one(
@@ -100,9 +120,6 @@ def _train_one(
         fitted.model.save_pretrained(str(fresh), create_model_card=False)
     return fitted.model
 
-
-_LOSSES = {key: value for recipe in (CONTRASTIVE, COSENT) for key, value in recipe.options.items()}
-_LOSS_WORDS = {key: value for recipe in (CONTRASTIVE, COSENT) for key, value in recipe.describe.items()}
 
 JOINT = Recipe(
     name="joint",
