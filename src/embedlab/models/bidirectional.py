@@ -68,7 +68,8 @@ def to_bidirectional(model: Model, *, last_layers: int | None = None) -> Model:
             raise InputError(f"last_layers={last_layers}: not for models with a sliding window; switch all layers")
     made = copy.deepcopy(model)
     config = _body(made).config
-    if last_layers in (None, len(layers)):
+    whole = last_layers in (None, len(layers))
+    if whole:
         config.is_causal = False
         setattr(config, LAST_LAYERS, None)
     else:
@@ -76,6 +77,8 @@ def to_bidirectional(model: Model, *, last_layers: int | None = None) -> Model:
         restore_direction(_body(made))
         if isinstance(made, SentenceTransformer) and type(made[0]) is Transformer:
             made[0].__class__ = PartlyBidirectional  # the same state; what is saved names this class
+    if isinstance(made, SentenceTransformer) and hasattr(made[0], "attention"):
+        vars(made[0])["attention"] = "bidirectional" if whole else None  # what its own configuration says
     if not sees_later_tokens(made):
         raise EmbedlabError(
             f"{type(body).__name__} takes no notice of is_causal=False: its tokens still see earlier ones only"
