@@ -145,6 +145,29 @@ class DuplexEncoder:
         """
         return score(queries, documents)
 
+    def balance(self, texts: Sequence[str]) -> None:
+        """Scale the dense part so that its scores differ between texts as much as those of the words do.
+
+        Pre-training leaves the halves at scales of their own; before fine-tuning, the larger would decide alone. No
+        labels are needed. Does nothing where only one half is used.
+
+        Args:
+            texts: A few dozen texts of the corpus or more.
+
+        Raises:
+            InputError: fewer than two texts, or all give the same scores.
+        """
+        if self.mode != "both":
+            return
+        documents, queries = self.encode_document(texts), self.encode_query(texts)
+        apart = ~np.eye(len(documents), dtype=bool)
+        dense = (queries.dense @ documents.dense.T)[apart]
+        words = (documents.words @ queries.words.T)[apart]
+        if len(dense) == 0 or not dense.std() > 0 or not words.std() > 0:
+            raise InputError(f"texts: {len(texts)} that all score alike say nothing of the scale: give more of them")
+        factor = float(np.sqrt(words.std() / dense.std()))  # both sides of a score are scaled
+        self.pooling.project.weight.data *= factor
+
     def save(self, folder: str | Path) -> None:
         """Write the encoder to a folder, head and projection included; ``DuplexEncoder.load`` opens it.
 
@@ -155,11 +178,12 @@ class DuplexEncoder:
             self.host.save_pretrained(str(folder), create_model_card=False)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str | None = None) -> Self:
-        """Open what ``save`` has written.
+    def load(cls, folder: str | Path, *, mode: Mode | None = None, device: str | None = None) -> Self:
+        """Open what ``save`` has written, or the trainer by one of this method's recipes.
 
         Args:
             folder: The folder.
+            mode: Which parts to use; None leaves it as it was saved. The trainer saves ``"cls"``.
             device: Where it runs; None lets the host choose.
 
         Returns:
@@ -172,7 +196,10 @@ class DuplexEncoder:
             raise InputError(f"folder={str(folder)!r}: there is no such folder")
         with quiet_host("transformers", "sentence_transformers"):
             # our own module is named in the folder's list of modules; no code of the folder is run
-            return cls(SentenceTransformer(str(folder), device=device, trust_remote_code=True))
+            made = cls(SentenceTransformer(str(folder), device=device, trust_remote_code=True))
+        if mode is not None:
+            made.pooling.mode = mode
+        return made
 
     def to_sentence_transformer(self, *, pooling: str = "cls", normalize: bool = False) -> SentenceTransformer:
         """Give the encoder as a plain sentence-transformers model, without projection and head.

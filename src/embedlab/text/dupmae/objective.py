@@ -131,7 +131,7 @@ class MaskedAutoEncoder(nn.Module):
     def _words(self, states: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of the labelled tokens; the vocabulary is scored for these alone."""
         asked = labels != IGNORE
-        return cross_entropy(self.head(states[asked]).float(), labels[asked])
+        return cross_entropy(_at_least_single(self.head(states[asked])), labels[asked])
 
     def _streams(self, cls: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Make queries H1 and context H2, both (B, T, D), from the [CLS] state (B, 1, D) and the unmasked tokens."""
@@ -161,6 +161,11 @@ def bag_of_words_loss(scores: Tensor, unique: Tensor, tokens: Tensor | None) -> 
         The loss, in nats.
     """
     wanted = unique != IGNORE
-    logs = scores.float().log_softmax(dim=-1).gather(1, unique.clamp(min=0))  # (B, T)
+    logs = _at_least_single(scores).log_softmax(dim=-1).gather(1, unique.clamp(min=0))  # (B, T)
     length = (wanted if tokens is None else tokens != IGNORE).sum(dim=1).clamp(min=1)
     return -((logs * wanted).sum(dim=1) / length).mean()
+
+
+def _at_least_single(scores: Tensor) -> Tensor:
+    """A softmax over thousands of words is not taken in half precision."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))

@@ -43,7 +43,7 @@ def windows(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, max_len
     left_out = 0
     for text in checked_texts(texts):
         parts = sentences(text)
-        encoded = tokenizer(parts, add_special_tokens=False) if parts else None
+        encoded = tokenizer(parts, add_special_tokens=False, verbose=False) if parts else None
         found = _packed(encoded, len(parts), inner) if encoded is not None else []
         left_out += not found
         for ids, words in found:
