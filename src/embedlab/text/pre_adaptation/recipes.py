@@ -68,7 +68,7 @@ def _followed(data: Sequence[TrainingData], model: SentenceTransformer, setting:
 
 def _twice(data: Sequence[TrainingData], model: SentenceTransformer, setting: Setting) -> Sequence[TrainingData]:
     """Pair each text with itself: two passes differ by their dropout alone."""
-    return [_paired(each, each.rows["text"], each.rows["text"]) for each in data]
+    return [_paired(each, each.rows["text"], each.rows["text"]) if each.kind == "texts" else each for each in data]
 
 
 def _paired(data: TrainingData, first: Sequence[str], second: Sequence[str]) -> TrainingData:
@@ -156,7 +156,7 @@ EBAR = Recipe(
 SIMCSE = Recipe(
     name="simcse",
     summary="Contrast texts without labels: two passes of a text with different dropout are a pair (SimCSE).",
-    takes=("texts",),
+    takes=("texts", "pairs"),
     loss=_simcse_loss,
     data=_twice,
     modules=_with_dropout,
