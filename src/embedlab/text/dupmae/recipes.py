@@ -66,8 +66,6 @@ def _with_pooling(model: SentenceTransformer, setting: Setting) -> SentenceTrans
     from embedlab.text.dupmae.pooling import DuplexPooling, pooling_of
 
     options = setting.options
-    if options["stage"] not in STAGES:
-        raise unknown_name("stage", options["stage"], STAGES)
     pooling = next((module for module in model if isinstance(module, DuplexPooling)), None)
     if pooling is None or options["dense_dim"] not in (None, pooling.dense_dim):
         body, tokenizer = masked_lm(model, seed=setting.seed)
@@ -87,13 +85,19 @@ def _with_pooling(model: SentenceTransformer, setting: Setting) -> SentenceTrans
 
 def _mined(data: Sequence[TrainingData], model: SentenceTransformer, setting: Setting) -> Sequence[TrainingData]:
     """Give pairs hard negatives for stages 2 and 3, and the teacher's scores for stage 3."""
+    from accelerate import PartialState
+
     from embedlab.text.dupmae.encoder import DuplexEncoder
     from embedlab.text.dupmae.finetuning import add_teacher_scores, mine_negatives, train_teacher
 
     options = setting.options
+    if options["stage"] not in STAGES:
+        raise unknown_name("stage", options["stage"], STAGES)
     if options["stage"] == "contrastive":
         return data
-    encoder = DuplexEncoder(model)
+    if options["stage"] == "distillation" and options["teacher"] is None and PartialState().num_processes > 1:
+        raise InputError("teacher=None: with several processes, train a cross-encoder first and give its folder")
+    encoder = DuplexEncoder(_with_pooling(model, setting))
     made = []
     for each in data:
         rows = each.rows
