@@ -107,7 +107,9 @@ class VocabularyHead(nn.Module):
         Returns:
             The maxima, (paper: mu).
         """
-        found: Tensor = _MaxScores.apply(self.transform(states), self.output.weight, counted, chunk)  # type: ignore[no-untyped-call]
+        rows = self.transform(states)
+        learns = torch.is_grad_enabled() and (rows.requires_grad or self.output.weight.requires_grad)
+        found: Tensor = _MaxScores.apply(rows, self.output.weight, counted, chunk, learns)  # type: ignore[no-untyped-call]
         bias: Tensor | None = self.output.bias  # of a head that has none, the host says otherwise
         return found if bias is None else found + bias
 
@@ -116,23 +118,32 @@ class _MaxScores(torch.autograd.Function):
     """``max_t x_t . w_v``, whose gradient is a sparse matrix: one token for each word of each text."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, counted: Tensor, chunk: int) -> Tensor:
+    def forward(ctx: Any, states: Tensor, weight: Tensor, counted: Tensor, chunk: int, learns: bool) -> Tensor:
         kind = states.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
-        rows, words = states.to(dtype), weight.to(dtype)
+        # A token that does not count is given the scores of one that does: cheaper than to overwrite V scores of it.
+        length = states.shape[1]
+        speaks = torch.where(
+            counted, torch.arange(length, device=counted.device), counted.int().argmax(1, keepdim=True)
+        )
+        rows = states.to(dtype).gather(1, speaks[..., None].expand_as(states))
+        words = weight.to(dtype).T
         best = rows.new_full((len(states), len(weight)), float("-inf"))
+        if not learns:  # and where nobody asks, it is not kept which token won
+            for start in range(0, length, chunk):
+                best = torch.maximum(best, (rows[:, start : start + chunk] @ words).amax(dim=1))
+            return best.to(weight.dtype)
         place = torch.zeros_like(best, dtype=torch.long)
-        for start in range(0, states.shape[1], chunk):
-            scores = rows[:, start : start + chunk] @ words.T  # (B, C, V)
-            scores.masked_fill_(~counted[:, start : start + chunk, None], float("-inf"))
-            top, where = scores.max(dim=1)  # (B, V)
+        for start in range(0, length, chunk):
+            top, where = (rows[:, start : start + chunk] @ words).max(dim=1)  # (B, V)
             place = torch.where(top > best, where + start, place)
             best = torch.maximum(top, best)
+        place = speaks.gather(1, place)
         ctx.save_for_backward(states, weight, place)
         return best.to(weight.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         states, weight, place = ctx.saved_tensors
         gradient = gradients[0].to(weight.dtype)  # (B, V)
         size, length, dim = states.shape
@@ -147,7 +158,7 @@ class _MaxScores(torch.autograd.Function):
             )
             to_states = torch.sparse.mm(one, weight)
             to_weight = torch.sparse.mm(one.t(), states.reshape(-1, dim).to(weight.dtype))
-        return to_states.view_as(states).to(states.dtype), to_weight, None, None
+        return to_states.view_as(states).to(states.dtype), to_weight, None, None, None
 
 
 def masked_lm(

@@ -227,6 +227,7 @@ class MAEPretrainer:
             "max_steps": 1,  # the true number needs to know how many processes there are
             "train_sampling_strategy": "sequential",  # the stream is shuffled already
             "remove_unused_columns": False,
+            "ddp_find_unused_parameters": False,
             "use_cpu": self.model.device.type == "cpu" and not torch.cuda.is_available(),
         }
         return TrainingArguments(
