@@ -19,7 +19,12 @@ from torch import Tensor, nn
 
 from embedlab._core.errors import InputError
 from embedlab.testing.tiny import tiny_encoder
-from embedlab.text.gist import CachedGuidedContrastiveLoss, GuidedContrastiveLoss, GuideStore
+from embedlab.text.gist import (
+    CachedGuidedContrastiveLoss,
+    GuidedContrastiveLoss,
+    GuideStore,
+    TemperatureSchedule,
+)
 
 ANCHORS = ["a cat sat", "the stock fell", "rain in the north", "a dog ran home", "the bank rate rose", "old blue boat"]
 POSITIVES = ["the cat slept", "shares fell again", "it rained a lot", "a dog ran", "rates rose", "a boat at sea"]
@@ -128,6 +133,122 @@ class TestAgainstTheEquation:
         torch.testing.assert_close(live_gradient, slope, atol=1e-6, rtol=1e-6)
 
 
+KINDS = [GuidedContrastiveLoss, CachedGuidedContrastiveLoss]
+
+
+def candidates_of(i: int, columns: Sequence[Sequence[str]]) -> list[tuple[str, bool]]:
+    """Texts of QP, QN and QQ for one anchor, and which is its own positive; the anchor itself is none of them."""
+    anchors, positives, *rest = columns
+    found = [(text, j == i) for j, text in enumerate(positives)]
+    found += [(text, False) for column in rest for text in column]
+    return found + [(text, False) for j, text in enumerate(anchors) if j != i]
+
+
+def slow_triplet(i: int, columns: Any, embed: Any, see: Any, mode: str, margin: float, lowered: float) -> Tensor:
+    anchor, bar = columns[0][i], cosine(see(columns[0][i]), see(columns[1][i])).item() - lowered
+    near, far = [], []
+    for text, own in candidates_of(i, columns):
+        distance = 1 - cosine(embed(anchor), embed(text))
+        (near if own or cosine(see(anchor), see(text)).item() > bar - 1e-6 else far).append(distance)
+    if not far:
+        return torch.zeros(())
+    if mode == "hard":
+        return (max(near) - min(far) + margin).clamp(min=0)
+    return (sum(near) / len(near) - sum(far) / len(far) + margin).clamp(min=0)
+
+
+@pytest.mark.parametrize("columns", [(ANCHORS, POSITIVES), (ANCHORS, POSITIVES, NEGATIVES)], ids=["pairs", "triples"])
+@pytest.mark.parametrize("kind", KINDS)
+class TestOptions:
+    """Each against a loop over rows and candidates, in value and gradient."""
+
+    @staticmethod
+    def gradient(student: SentenceTransformer, value: Tensor) -> Tensor:
+        student.zero_grad()
+        value.backward()
+        return torch.cat([p.grad.flatten() for p in student.parameters() if p.grad is not None])
+
+    def test_hard_negatives_only(self, kind, columns, student, guide, store):
+        value, gradient = value_and_gradient(kind(student, store, negative_mode="hard"), columns)
+        embed, see, total, dropped = embedder(student), embedder(guide), 0.0, 0
+        for i, (q, p) in enumerate(zip(columns[0], columns[1], strict=True)):
+            t, own = cosine(see(q), see(p)).item(), cosine(embed(q), embed(p))
+            rivals = [(q, text) for text, positive in candidates_of(i, columns) if not positive]
+            rivals += [(p, text) for j, text in enumerate(columns[1]) if j != i]
+            left = [cosine(embed(a), embed(b)) for a, b in rivals if cosine(see(a), see(b)).item() <= t]
+            dropped += sum(c < own for c in left)
+            logits = torch.stack([own, *(c for c in left if c >= own)]) / 0.01
+            total = total + (torch.logsumexp(logits, 0) - logits[0]) / len(columns[0])
+        assert dropped  # or the test would say nothing
+        assert value == pytest.approx(total.item(), abs=1e-5)
+        torch.testing.assert_close(gradient, self.gradient(student, total), atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize("mode", ["hard", "soft"])
+    @pytest.mark.parametrize(("triplet_margin", "margin"), [(1.0, 0.0), (0.05, 0.1)])
+    def test_guided_triplets(self, mode, triplet_margin, margin, kind, columns, student, guide, store):
+        plain, _ = value_and_gradient(kind(student, store, margin=margin), columns)
+        loss = kind(student, store, margin=margin, triplet=mode, triplet_margin=triplet_margin)
+        value, gradient = value_and_gradient(loss, columns)
+        embed, see = embedder(student), embedder(guide)
+        rows = [slow_triplet(i, columns, embed, see, mode, triplet_margin, margin) for i in range(len(columns[0]))]
+        expected = sum(rows) / len(rows)
+        assert value - plain == pytest.approx(expected.item(), abs=1e-5)
+        base = value_and_gradient(kind(student, store, margin=margin), columns)[1]
+        torch.testing.assert_close(gradient - base, self.gradient(student, expected), atol=1e-5, rtol=1e-5)
+
+    def test_a_live_guide_gives_the_same(self, kind, columns, student, guide, store):
+        for options in ({"negative_mode": "hard"}, {"triplet": "hard"}):
+            stored, live = (value_and_gradient(kind(student, each, **options), columns) for each in (store, guide))
+            assert stored[0] == pytest.approx(live[0], abs=1e-5)
+            torch.testing.assert_close(stored[1], live[1], atol=1e-5, rtol=1e-5)
+
+
+class TestSeveralNegatives:
+    def test_the_cached_loss_takes_any_number(self, student, guide, store):
+        columns = (ANCHORS, POSITIVES, NEGATIVES, list(reversed(NEGATIVES)))
+        expected = slow_loss(embedder(student), embedder(guide), columns)
+        assert value_and_gradient(CachedGuidedContrastiveLoss(student, store), columns)[0] == pytest.approx(
+            expected.item(), abs=1e-5
+        )
+
+
+class TestAnyGuide:
+    def test_word_counts_guide_as_well_as_a_transformer(self, student):
+        words = sorted({word for text in TEXTS for word in text.split()})
+
+        def count(texts: list[str]) -> list[list[float]]:
+            return [[float(text.split().count(word)) for word in words] for text in texts]
+
+        guided = GuidedContrastiveLoss(student, GuideStore.build(count, TEXTS, fingerprint="word counts"))
+        seen = cache(lambda text: torch.tensor(count([text])[0], dtype=torch.float64))
+        expected = slow_loss(embedder(student), seen, (ANCHORS, POSITIVES), bar=lambda t: t - 1e-6)
+        assert value_and_gradient(guided, (ANCHORS, POSITIVES))[0] == pytest.approx(expected.item(), abs=1e-5)
+
+
+class TestTemperatureSchedule:
+    def test_follows_the_equation(self, student, store):
+        loss = GuidedContrastiveLoss(student, store, temperature=0.5)
+        schedule = TemperatureSchedule(loss, lowest=0.3, decay=0.9)
+        seen = []
+        for step in range(0, 15, 2):
+            schedule.on_step_begin(None, type("State", (), {"global_step": step}), None)
+            seen.append(loss.temperature)
+        assert seen == pytest.approx([min(max(0.3, 0.9**step), 0.5) for step in range(0, 15, 2)])
+        assert (seen[0], seen[-1]) == (0.5, 0.3)
+
+    def test_bad_values_are_named(self, student, store):
+        loss = GuidedContrastiveLoss(student, store)
+        for options, says in (
+            ({"lowest": 0.0}, "lowest"),
+            ({"lowest": 0.02}, "lowest"),
+            ({"lowest": 0.005, "decay": 1.0}, "decay"),
+        ):
+            with pytest.raises(InputError, match=says):
+                TemperatureSchedule(loss, **options)
+        with pytest.raises(InputError, match="GISTEmbedLoss"):
+            TemperatureSchedule(GISTEmbedLoss(student, student), lowest=0.005)
+
+
 class TestDuplicates:
     """Where the host's strict > leaves a text to be its own negative, or leaves it to rounding."""
 
@@ -232,9 +353,10 @@ class TestUnderTheTrainer:
             torch.testing.assert_close(left, right, atol=1e-3, rtol=1e-3, msg=name)
 
     @pytest.mark.parametrize("kind", [GuidedContrastiveLoss, CachedGuidedContrastiveLoss])
-    def test_matryoshka(self, kind, tmp_path, store):
+    @pytest.mark.parametrize("options", [{}, {"negative_mode": "hard", "triplet": "hard"}], ids=["default", "options"])
+    def test_matryoshka(self, kind, options, tmp_path, store):
         def wrapped(model: SentenceTransformer) -> tuple[nn.Module, GuidedContrastiveLoss]:
-            inner = kind(model, store)
+            inner = kind(model, store, **options)
             return MatryoshkaLoss(model, inner, [32, 8]), inner
 
         before = tiny_encoder(TEXTS, seed=0)

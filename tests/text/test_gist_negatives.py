@@ -47,8 +47,29 @@ class TestReport:
         report = report_masks(STORE, *COLUMNS, labels=["x", "y", "z"])
         assert report.precision == 0.0
         assert np.isnan(report.recall)
-        report = report_masks(STORE, *COLUMNS, NEGATIVES, labels=["x", "x", "y"], negative_labels=["x", "z", "z"])
+        report = report_masks(STORE, *COLUMNS, NEGATIVES, labels=["x", "x", "y"], negative_labels=[["x", "z", "z"]])
         assert (report.precision, report.recall) == (pytest.approx(6 / 7), pytest.approx(6 / 8))
+
+        # n0 is of class x and dropped for both anchors of x; n2 is of another class than q2 and dropped
+        assert report.by_block == {
+            "QP": (1.0, 0.5),
+            "QN": (pytest.approx(2 / 3), 1.0),
+            "QQ": (1.0, 1.0),
+            "PP": (1.0, 0.5),
+        }
+        assert "QN" not in report_masks(STORE, *COLUMNS, NEGATIVES, labels=["x", "x", "y"]).by_block
+
+    def test_several_columns_of_negatives_are_one_block(self):
+        one = report_masks(STORE, *COLUMNS, NEGATIVES, labels=["x", "x", "y"], negative_labels=[["x", "z", "z"]])
+        two = report_masks(
+            STORE, *COLUMNS, NEGATIVES, COLUMNS[0], labels=["x", "x", "y"], negative_labels=[["x", "z", "z"]] * 2
+        )
+        # the second column are the anchors: each drops itself, q0 drops q1 and q1 drops q0
+        assert one.dropped["QN"] == pytest.approx(3 / 9)
+        assert two.dropped["QN"] == pytest.approx((3 + 5) / 18)
+        assert two.by_block["QP"] == one.by_block["QP"]
+        with pytest.raises(InputError, match="negative_labels"):
+            report_masks(STORE, *COLUMNS, NEGATIVES, labels=["x", "x", "y"], negative_labels=[])
 
     def test_margin_drops_more(self):
         report = report_masks(STORE, *COLUMNS, margin=2.0)
@@ -109,6 +130,30 @@ class TestMiner:
         assert drawn["far"] == 0  # not among the two nearest
         assert drawn["near"] / 600 == pytest.approx(weights[0] / weights.sum(), abs=0.06)
 
+    def test_least_similar_negatives_follow_the_softmax(self):
+        degrees = {"q": 0, "fellow": 10, "near": 80, "mid": 84, "far": 90}
+        store, texts, labels = circle(degrees), list(degrees), ["x", "x", "y", "y", "z"]
+        drawn = Counter(
+            mine_class_triplets(texts, labels, store, seed=seed, negative="least_similar")["negative"][0]
+            for seed in range(600)
+        )
+        weights = np.exp(-np.cos(np.deg2rad([80, 84, 90])) / 0.05)
+        for name, weight in zip(("near", "mid", "far"), weights / weights.sum(), strict=True):
+            assert drawn[name] / 600 == pytest.approx(weight, abs=0.06)
+
+    @pytest.mark.parametrize("negative", ["uniform", "least_similar"])
+    def test_negatives_may_be_kept_near(self, negative):
+        store = self.store(TEXTS)
+        seen = set()
+        for seed in range(20):
+            for row in mine_class_triplets(TEXTS, LABELS, store, negative=negative, negative_top_k=2, seed=seed):
+                others = [t for t in TEXTS if t[0] != row["label"]]
+                cosines = store.vectors(others) @ store.vectors([row["anchor"]])[0]
+                nearest = [others[i] for i in np.argsort(-cosines)[:2]]
+                assert row["negative"] in nearest
+                seen.add(nearest.index(row["negative"]))
+        assert seen == {0, 1}
+
     @pytest.mark.parametrize(
         ("texts", "labels", "options", "says"),
         [
@@ -117,6 +162,8 @@ class TestMiner:
             (["a", "b", "a"], ["x", "x", "y"], {}, "at least 2"),  # what occurs again counts with its first label
             (["a", "b"], ["x", "y"], {"top_k": 0}, "top_k"),
             (["a", "b"], ["x", "y"], {"temperature": 0.0}, "temperature"),
+            (["a", "b"], ["x", "y"], {"negative": "hardest"}, "negative="),
+            (["a", "b"], ["x", "y"], {"negative_top_k": 0}, "negative_top_k"),
             (["a", "unknown"], ["x", "y"], {}, "unknown"),
         ],
     )

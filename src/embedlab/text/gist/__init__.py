@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING
 
 from embedlab.text.gist.loss import CachedGuidedContrastiveLoss, GuidedContrastiveLoss
 from embedlab.text.gist.negatives import MaskReport, mine_class_triplets, report_masks
+from embedlab.text.gist.recipes import GIST
+from embedlab.text.gist.schedule import TemperatureSchedule
 from embedlab.text.gist.store import GuideStore
 
 if TYPE_CHECKING:
     from embedlab.testing.loss import LossExample
 
 __all__ = [
+    "GIST",
     "CachedGuidedContrastiveLoss",
     "GuideStore",
     "GuidedContrastiveLoss",
     "MaskReport",
+    "TemperatureSchedule",
     "example",
     "mine_class_triplets",
     "report_masks",
@@ -39,11 +43,14 @@ METHOD = {
     "kinds": {"loss": "GuidedContrastiveLoss"},
     "extras": ["train"],
     "official_code": "avsolatorio/GISTEmbed (no licence file)",
+    "recipes": {"gist": "GIST"},
     "deviations": [
         "A candidate that ties with the positive to within 1e-6 is dropped too, so that exact duplicates and self "
         "pairs never act as negatives; the official rule is strictly greater.",
         "The guide's vectors come from a store keyed by the raw text, so the guide never sees the student's prompts, "
         "truncation or unknown tokens.",
+        "Guided triplets compare cosine distances, and their mean is over the whole batch: a row without negatives "
+        "adds 0. What margin the published runs took is not known here.",
     ],
     "known_failures": [
         "A guide that knows less about the task than the student drops true negatives and keeps false ones.",
@@ -90,6 +97,9 @@ def example(seed: int = 0) -> dict[str, LossExample]:
                 Refusal(lambda: GuidedContrastiveLoss(student, store, temperature=0.0), "temperature"),
                 Refusal(lambda: GuidedContrastiveLoss(student, store, margin=-0.1), "margin"),
                 Refusal(lambda: GuidedContrastiveLoss(student, store, margin_strategy="squared"), "margin_strategy"),  # type: ignore[arg-type]
+                Refusal(lambda: GuidedContrastiveLoss(student, store, negative_mode="easy"), "negative_mode"),  # type: ignore[arg-type]
+                Refusal(lambda: GuidedContrastiveLoss(student, store, triplet="semi"), "triplet"),  # type: ignore[arg-type]
+                Refusal(lambda: GuidedContrastiveLoss(student, triplet="hard"), "triplet"),
                 Refusal(lambda: GuidedContrastiveLoss(student, student), "guide"),
                 Refusal(lambda: loss.preprocess(["never seen"]), "never seen"),
                 Refusal(lambda: loss([student.preprocess(anchors), student.preprocess(positives)]), "data_collator"),

@@ -1,18 +1,20 @@
-"""The host's guided losses, with the guide read from a store instead of run at every step."""
+"""The host's guided losses, with the guide read from a store instead of run at every step, and the paper's options."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from sentence_transformers.sentence_transformer.losses import CachedGISTEmbedLoss, GISTEmbedLoss
-from sentence_transformers.util import get_rank
+from sentence_transformers.util import all_gather, all_gather_with_grad, get_rank
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from embedlab._core.errors import InputError
+from embedlab.text.gist.arguments import check_guiding, check_options, name_of
 from embedlab.text.gist.store import GuideStore
 
 if TYPE_CHECKING:
@@ -45,10 +47,27 @@ class _FromFeatures(nn.Module):
         return {"sentence_embedding": features[VECTORS].squeeze(1)}  # (B, D)
 
 
+class _OnlyViolators(nn.Module):
+    """Cross entropy over the positive and the candidates that the student still ranks above it.
+
+    Stands where the host takes its cross entropy; what the guide has dropped comes with a logit of minus infinity.
+    """
+
+    def forward(self, logits: Tensor, positive: Tensor) -> Tensor:
+        own = logits.gather(1, positive[:, None])  # (B, 1)
+        return cross_entropy(logits.masked_fill(logits < own, -torch.inf), positive)
+
+
 class _Guided(nn.Module):
     """What the stock loss and its cached form share here; stands before the host class among the bases."""
 
     model: SentenceTransformer
+    guide: Any
+    margin_strategy: Any
+    cross_entropy_loss: Any
+    margin: float
+    contrast_anchors: bool
+    gather_across_devices: bool
 
     def __init__(
         self,
@@ -58,10 +77,15 @@ class _Guided(nn.Module):
         temperature: float,
         margin_strategy: Literal["absolute", "relative"],
         margin: float,
+        negative_mode: Literal["all", "hard"],
+        triplet: Literal["hard", "soft"] | None,
+        triplet_margin: float,
         **options: Any,
     ) -> None:
-        _check(model, guide, temperature, margin_strategy, margin)
+        check_guiding(model, guide, temperature, margin_strategy, margin)
+        check_options(guide, negative_mode, triplet, triplet_margin)
         config = {"temperature": temperature, "margin_strategy": margin_strategy, "margin": margin, **options}
+        config |= {"negative_mode": negative_mode, "triplet": triplet, "triplet_margin": triplet_margin}
         # A strict > alone keeps whatever ties with the positive: its exact duplicates and, when it repeats the anchor,
         # the self pairs, each a negative of logit 1 / temperature. A slack of one rounding error drops every one.
         if margin_strategy == "absolute" or margin == 0:
@@ -79,8 +103,11 @@ class _Guided(nn.Module):
         )
         self.model = model
         self.store = guide if isinstance(guide, GuideStore) else None
+        self.triplet, self.triplet_margin = triplet, triplet_margin
+        if negative_mode == "hard":
+            self.cross_entropy_loss = _OnlyViolators()
         self._unguided = guide is None
-        self._config = {"guide": _name(guide), **config}
+        self._config = {"guide": name_of(guide), **config}
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
         columns = list(sentence_features)
@@ -88,6 +115,38 @@ class _Guided(nn.Module):
             _number_pairs(columns)
         value: Tensor = super().forward(columns, labels)
         return value
+
+    def _triplets(self, columns: Sequence[Tensor], seen: Sequence[Tensor]) -> Tensor:
+        """Give each row's guided triplet, from the student's and the guide's embeddings of all columns.
+
+        The texts that the guide finds as near as the positive are the row's positives, all others its negatives.
+        """
+        (anchors, *texts), (seen_anchors, *seen_texts) = columns, seen  # (B, D) each
+        rows = torch.arange(len(anchors), device=anchors.device)
+        own, size = rows, len(anchors)
+        if self.gather_across_devices:
+            texts, seen_texts = (
+                [all_gather_with_grad(each) for each in texts],
+                [all_gather(each) for each in seen_texts],
+            )
+            own = rows + get_rank() * size
+        if self.contrast_anchors:
+            texts, seen_texts = [*texts, anchors], [*seen_texts, seen_anchors]
+        distance = 1 - torch.cat([self.sim_matrix(anchors, each) for each in texts], 1)  # (B, N)
+        likeness = torch.cat([self.sim_matrix(seen_anchors, each) for each in seen_texts], 1)
+        bar = likeness.gather(1, own[:, None])
+        bar = bar - (bar.abs() * self.margin if self.margin_strategy == "relative" else self.margin)
+        positive = (likeness > bar).scatter(1, own[:, None], True)
+        negative = ~positive
+        if self.contrast_anchors:
+            positive[rows, distance.shape[1] - size + rows] = False  # the anchor itself; it is no negative either
+        if self.triplet == "hard":
+            far = distance.masked_fill(~positive, -torch.inf).amax(1)
+            near = distance.masked_fill(~negative, torch.inf).amin(1)
+        else:
+            far, near = ((distance * mask).sum(1) / mask.sum(1).clamp(min=1) for mask in (positive, negative))
+        # a row without negatives teaches nothing; a positive there always is
+        return torch.where(negative.any(1), (far - near + self.triplet_margin).relu(), 0.0)
 
     def sim_matrix(self, embed1: Tensor, embed2: Tensor) -> Tensor:
         # One product of unit rows; the host's broadcast form holds B x B x D numbers. Never in half precision: the
@@ -145,6 +204,14 @@ class GuidedContrastiveLoss(_Guided, GISTEmbedLoss):
         contrast_anchors: Whether to keep the block QQ.
         contrast_positives: Whether to keep the block PP; leaving it out may serve retrieval better.
         gather_across_devices: Whether the positives and negatives of all processes serve as candidates.
+        negative_mode: ``"all"`` keeps every candidate that the guide leaves; ``"hard"`` only those that the student
+            still ranks above the row's positive (``M_ij >= QP_ii``), and a row without any costs nothing.
+        triplet: Adds ``max(0, d_p - d_n + triplet_margin)``, a mean over the batch, with ``d`` one less the student's
+            cosine with the anchor. Of QP, QN and QQ (if kept), the positives are what the guide finds as near as the
+            positive, the negatives all others: ``"hard"`` takes the furthest positive and the nearest negative,
+            ``"soft"`` the means over both. The anchor itself is neither; a row without negatives adds 0. None adds
+            nothing.
+        triplet_margin: By how much negatives shall be further than positives, from 0.
 
     Shape:
         two or three columns of B texts, embedded by the student as (B, D) -> loss () float
@@ -183,6 +250,9 @@ class GuidedContrastiveLoss(_Guided, GISTEmbedLoss):
         contrast_anchors: bool = True,
         contrast_positives: bool = True,
         gather_across_devices: bool = False,
+        negative_mode: Literal["all", "hard"] = "all",
+        triplet: Literal["hard", "soft"] | None = None,
+        triplet_margin: float = 1.0,
     ) -> None:
         super().__init__(
             model,
@@ -193,7 +263,20 @@ class GuidedContrastiveLoss(_Guided, GISTEmbedLoss):
             contrast_anchors=contrast_anchors,
             contrast_positives=contrast_positives,
             gather_across_devices=gather_across_devices,
+            negative_mode=negative_mode,
+            triplet=triplet,
+            triplet_margin=triplet_margin,
         )
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
+        columns = list(sentence_features)
+        if self.triplet is None:
+            return super().forward(columns, labels)
+        # the host embeds the columns and keeps the vectors to itself
+        with _overheard(self.model) as embedded, _overheard(self.guide) as seen:
+            value = super().forward(columns, labels)
+        triplets = self._triplets(*(torch.cat(each).chunk(len(columns)) for each in (embedded, seen)))
+        return value + triplets.mean()
 
 
 class CachedGuidedContrastiveLoss(_Guided, CachedGISTEmbedLoss):
@@ -213,6 +296,9 @@ class CachedGuidedContrastiveLoss(_Guided, CachedGISTEmbedLoss):
         contrast_anchors: Whether to keep the block QQ.
         contrast_positives: Whether to keep the block PP.
         gather_across_devices: Whether the candidates of all processes serve.
+        negative_mode: ``"all"`` or ``"hard"``.
+        triplet: ``"hard"``, ``"soft"`` or None.
+        triplet_margin: By how much negatives shall be further than positives.
 
     Shape:
         two or more columns of B texts, embedded by the student as (B, D) -> loss () float
@@ -241,6 +327,9 @@ class CachedGuidedContrastiveLoss(_Guided, CachedGISTEmbedLoss):
         contrast_anchors: bool = True,
         contrast_positives: bool = True,
         gather_across_devices: bool = False,
+        negative_mode: Literal["all", "hard"] = "all",
+        triplet: Literal["hard", "soft"] | None = None,
+        triplet_margin: float = 1.0,
     ) -> None:
         super().__init__(
             model,
@@ -253,7 +342,42 @@ class CachedGuidedContrastiveLoss(_Guided, CachedGISTEmbedLoss):
             contrast_anchors=contrast_anchors,
             contrast_positives=contrast_positives,
             gather_across_devices=gather_across_devices,
+            negative_mode=negative_mode,
+            triplet=triplet,
+            triplet_margin=triplet_margin,
         )
+
+    def calculate_loss(
+        self, reps: list[list[Tensor]], reps_guided: list[list[Tensor]], *, with_backward: bool = False
+    ) -> Tensor:
+        """Compute the loss of embedded columns; the host calls this.
+
+        Args:
+            reps: The student's embeddings by column and mini-batch.
+            reps_guided: The guide's.
+            with_backward: Whether to go back to the embeddings.
+
+        Returns:
+            The loss; detached if ``with_backward``.
+        """
+        value: Tensor = super().calculate_loss(reps, reps_guided, with_backward=with_backward)
+        if self.triplet is None:
+            return value
+        term = self._triplets(*([torch.cat(column) for column in each] for each in (reps, reps_guided))).mean()
+        if with_backward:
+            term.backward()  # type: ignore[no-untyped-call]
+        return value + (term.detach() if with_backward else term)
+
+
+@contextmanager
+def _overheard(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the embeddings that a module gives while the context is open."""
+    heard: list[Tensor] = []
+    handle = module.register_forward_hook(lambda _, __, given: heard.append(given["sentence_embedding"]))
+    try:
+        yield heard
+    finally:
+        handle.remove()
 
 
 def _number_pairs(columns: list[dict[str, Tensor]]) -> None:
@@ -273,24 +397,3 @@ def _num_texts(features: dict[str, Tensor]) -> int:
     if "cu_seq_lens_q" in features:  # flattened, without padding
         return len(features["cu_seq_lens_q"]) - 1
     return len(features.get("offsets", features["input_ids"]))  # a static student gets one row of tokens, and offsets
-
-
-def _check(model: object, guide: object, temperature: float, margin_strategy: str, margin: float) -> None:
-    if guide is model:
-        raise InputError("guide is the model itself, which training changes: give a copy, or build a store with it")
-    if not (guide is None or isinstance(guide, GuideStore | nn.Module)):
-        raise InputError(f"guide={guide!r:.80}: expected a GuideStore, a sentence-transformers model, or None")
-    if not temperature > 0:
-        raise InputError(f"temperature={temperature}: must be above 0; published 0.01")
-    if margin_strategy not in ("absolute", "relative"):
-        raise InputError(f"margin_strategy={margin_strategy!r}: expected 'absolute' or 'relative'")
-    if not 0 <= margin <= 2:
-        raise InputError(f"margin={margin}: must be from 0 to 2, the distance of the furthest cosines")
-    if guide is None and margin:
-        raise InputError(f"margin={margin}: without a guide there is no bar to lower; give a guide or leave it 0")
-
-
-def _name(guide: GuideStore | nn.Module | None) -> str | None:
-    if guide is None:
-        return None
-    return guide.fingerprint if isinstance(guide, GuideStore) else type(guide).__name__
