@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +13,9 @@ from embedlab._core.quiet import quiet_host
 from embedlab.text.training.arguments import SHORT, num_steps
 from embedlab.text.training.catalogue import PARTS, find_recipe, recipe_names
 from embedlab.text.training.plan import Plan
+from embedlab.text.training.queries import OFFLINE
 from embedlab.text.training.recipe import Recipe
+from embedlab.text.training.sources import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def explain(plan: Plan) -> Explanation:
 
     recipe = plan.recipe
     with quiet_host(), TemporaryDirectory() as folder:
-        loaded = load_data(plan, Path(folder), seed=plan.seed)
+        loaded = load_data(replace(plan, sources=_free(plan)), Path(folder), seed=plan.seed)
         share = 0.0 if plan.judging is None else plan.judging.held_out
         parts = hold_out(loaded, share=share, seed=plan.seed)
         rows = list(parts.train)
@@ -103,6 +105,11 @@ def explain(plan: Plan) -> Explanation:
         notes=parts.notes,
         plan=plan.to_dict(),
     )
+
+
+def _free(plan: Plan) -> tuple[Source, ...]:
+    """Let nobody pay for an explanation: queries that an endpoint would write are counted as if made offline."""
+    return tuple(replace(each, queries=OFFLINE) for each in plan.sources)
 
 
 def list_recipes() -> list[Recipe]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from embedlab._core.errors import InputError
 from embedlab.text.training.recipe import TrainingData
@@ -14,6 +14,9 @@ from embedlab.text.training.sources import Loaded
 
 if TYPE_CHECKING:
     from embedlab.models.encoder import Encoder
+    from embedlab.text.synthesis.offline import SyntheticPair
+
+OFFLINE = "offline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,8 @@ def with_queries(loaded: Loaded, *, folder: Path, seed: int = 0) -> Loaded:
     texts: list[str] = loaded.data.rows["text"][:]
     headings = loaded.headings if loaded.headings is not None else [()] * len(texts)
     passages = [_Passage(text, above) for text, above in zip(texts, headings, strict=True)]
-    made = _written(passages, loaded.source.queries, loaded.source.per_passage, folder, seed)
     name = loaded.data.name
+    made = _written(passages, loaded.source.queries, loaded.source.per_passage, folder / f"{name}.jsonl", seed)
     if len(made) < 2:
         raise InputError(
             f"data {name!r}: {len(made)} queries came out of {len(texts)} passages: give more or longer texts"
@@ -85,9 +88,15 @@ def consistent(data: TrainingData, encoder: Encoder, *, top_k: int | None) -> tu
     return TrainingData(data.name, data.kind, rows), f"{about}; {len(kept)} of {len(pairs)} lead back to their passage."
 
 
-def _written(passages: Sequence[_Passage], writer: str, per_passage: int, folder: Path, seed: int) -> Sequence[Any]:
+def _written(
+    passages: Sequence[_Passage], writer: str, per_passage: int, rows: Path, seed: int
+) -> Sequence[SyntheticPair]:
     from embedlab.text.synthesis.offline import offline_queries
+    from embedlab.text.synthesis.pipelines import pairs_of, synthesize_pairs
 
-    if writer == "offline":
+    if writer == OFFLINE:
         return offline_queries(passages, per_passage=per_passage, seed=seed)
-    raise InputError(f"queries={writer!r}: expected 'offline', or the URL of a chat endpoint, http://host/v1#model")
+    if not writer.startswith(("http://", "https://")):
+        raise InputError(f"queries={writer!r}: expected 'offline', or the URL of a chat endpoint, http://host/v1#model")
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    return pairs_of(synthesize_pairs(passages, writer, rows, per_passage=per_passage, seed=seed).rows)

@@ -244,6 +244,8 @@ class _Run:
             adapter = self.work / "arm" / "adapter"
             if adapter.is_dir():
                 shutil.copytree(adapter, place / "adapter")
+            if (self.work / "queries").is_dir():  # paid for: whoever trains again can put them back
+                shutil.copytree(self.work / "queries", fresh / "queries")
             atomic_write(fresh / "README.md", model_card(report, self.plan.recipe))
             atomic_write(fresh / "recipe.yaml", self.plan.to_yaml())
             atomic_write(fresh / REPORT, json.dumps(report.to_dict(), ensure_ascii=False, indent=1) + "\n")
