@@ -123,7 +123,8 @@ def _make(folder: Path, size: Size, seed: int) -> None:
         torch.manual_seed(seed)
         model = transformers.BertForMaskedLM(config)
     windows = _windows(texts, tokenizer, size.length)
-    losses = _train(model, windows, tokenizer, size, seed)
+    with torch.enable_grad():
+        losses = _train(model, windows, tokenizer, size, seed)
     with quiet_host("transformers"):
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
