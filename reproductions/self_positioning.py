@@ -4,12 +4,13 @@ Published in Li et al. (2024), arXiv:2410.15035v1: joint training suffers from t
 and from large data sets that drown small ones; merging the task vectors of single-task models by learned weights (Self
 Positioning) beats joint training, resampled data and fixed merges.
 
-Small here: the first two layers of MiniLM-L6 with its word vectors held fixed, three tasks (STS-B by CoSENT; questions
-of one Banking77 intent, and one-line to long descriptions of Debian packages, by in-batch negatives), the last with ten
-times the data of each other, 168 steps of 32 pairs in all, texts cut to 24 tokens, 300 to 600 texts to test each task.
-Joint training makes the same steps on the same batches in random order; the resampled joint training makes as many on
-equal parts. Of the paper's ten resampling settings one is run. Each arm chooses one number out of three on development
-data: a scale of its vector or, for the search, mu. No test text is among training, probe or development texts.
+Small here: the first two layers of MiniLM-L6 with its word vectors held fixed and no dropout, texts cut to 24 tokens,
+three tasks: STS-B by CoSENT; questions of one Banking77 intent, and short and long descriptions of Debian packages, by
+in-batch negatives. The last has ten times the data of each other: 10, 10 and 100 steps of 16 pairs. Joint training
+makes the same 120 steps on the same batches in random order; the resampled joint training as many on equal parts, one
+of the paper's ten resampling settings. The probe has 48 pairs per task out of the training data. Each arm chooses one
+number out of three on development data: a scale of its vector or, for the search, mu. Each task is tested on 200 pairs,
+questions or queries; no text of the tests or of development is trained on.
 
 Falsified if: the learned merge is worse than the plain average of the task vectors on the tests' mean in most seeds.
 """
@@ -103,40 +104,53 @@ CLAIMS = (
 )
 
 TASKS = ("similarity", "intents", "packages")
-FIXED = ("average", "slerp", "barycentric", "ties", "fisher", "regmean")
-SCALES = (0.7, 1.0, 1.4)
-MUS = (0.0, 0.01, 0.05)
+FIXED = ("average", "slerp", "ties", "fisher", "regmean")
 
 
 @dataclass(frozen=True)
 class Level:
     """What a level costs."""
 
-    steps: Mapping[str, int]  # of each task; batches of 32
+    steps: Mapping[str, int]  # of each task
     layers: int = 2
     length: int = 24  # tokens of a text
-    held_out: int = 300  # texts or pairs per task, for development and for the test each
-    probe: int = 128  # rows per task
-    rounds: int = 3  # passes of the search over the probe
+    dev: int = 100  # pairs, questions and queries to choose by
+    test: int = 200  # and to report on
+    probe: int = 48  # rows per task
+    rounds: int = 4  # passes of the search over the probe
     sizes: Sequence[float] = (0.1, 0.3, 0.5, 0.75, 1.0)  # of the largest data set, for the line of lengths
+    scales: Sequence[float] = (1.0, 1.7, 3.0)
+    mus: Sequence[float] = (0.0, 0.01, 0.05)
     learning_rate: float = 1e-4
-    search_rate: float = 0.3
-    batch_size: int = 32
+    search_rate: float = 1.0
+    batch_size: int = 16
 
 
 LEVELS = {
     "smoke": Level(
-        {"similarity": 1, "intents": 1, "packages": 5}, layers=1, held_out=30, probe=8, rounds=1, batch_size=8
+        {"similarity": 2, "intents": 1, "packages": 5},
+        layers=1,
+        dev=30,
+        test=30,
+        probe=4,
+        rounds=1,
+        sizes=(0.2, 0.6, 1.0),
+        scales=(1.0,),
+        mus=(0.01,),
+        batch_size=8,
     ),
-    "cpu": Level({"similarity": 14, "intents": 14, "packages": 140}),
+    "cpu": Level({"similarity": 10, "intents": 10, "packages": 100}),
     "gpu": Level(
         {"similarity": 150, "intents": 150, "packages": 1500},
         layers=6,
         length=64,
-        held_out=600,
+        dev=600,
+        test=1000,
         probe=256,
+        mus=(0.0, 0.01, 0.05, 0.2),
         learning_rate=5e-5,
         sizes=(0.1, 0.2, 0.4, 0.6, 0.8, 1.0),
+        batch_size=32,
     ),
 }
 
@@ -186,15 +200,15 @@ def run(seed: int, level: str) -> dict[str, float | str]:
     to_joint = np.degrees(angles(gram_matrix([joint_vector, *vectors.values()]))[0, 1:].numpy())
     numbers |= {f"angle_joint_{task}": float(angle) for task, angle in zip(vectors, to_joint, strict=True)}
     numbers |= {"angle_joint_large": float(to_joint[2]), "angle_joint_small": float(to_joint[:2].min())}
-    numbers |= _conflict(base, train, data["test"], single, joint, at)
+    numbers |= _conflict(base, train, at)
 
-    probe = balanced_probe(train, per_task=at.probe, seed=seed)
+    probe = balanced_probe({**train, TASKS[0]: _alike(train[TASKS[0]])}, per_task=at.probe, seed=seed)
     candidates = _fixed_merges(base, vectors, train, probe, single, at)
     candidates["joint"] = partial(_scaled, base, [joint_vector])
     candidates["resampled"] = partial(_scaled, base, [TaskVector.from_models(base, resampled, name="resampled")])
     chosen: dict[str, float] = {}
     for arm, make in candidates.items():
-        chosen[arm], best, picked = _select(make, SCALES, data["dev"])
+        chosen[arm], best, picked = _select(make, at.scales, data["dev"])
         _note(numbers, arm, _score(picked, data["test"]))
         numbers[f"{arm}_scale"] = best
     best_fixed = max(FIXED, key=lambda arm: chosen[arm])
@@ -226,7 +240,7 @@ def _fixed_merges(
         "fisher": [fisher_information(single[task], train[task], losses[task], **some) for task in TASKS],
         "regmean": [input_moments(single[task], train[task], **some) for task in TASKS],
     }
-    cocktail = cocktail_weights(single, probe, losses, batch_size=at.batch_size)
+    cocktail = cocktail_weights(single, probe, batch_size=at.batch_size)
     made: dict[str, Callable[[float], SentenceTransformer]] = {
         arm: lambda scale, arm=arm: merge_task_vectors(  # type: ignore[misc]
             base, given, method=arm, scale=scale, statistics=statistics.get(arm)
@@ -259,12 +273,12 @@ def _searched(
     found = {}
 
     def search(mu: float) -> SentenceTransformer:
-        found[mu] = SelfPositioning(base, list(vectors.values()), _losses(), mu=mu).fit(
+        found[mu] = SelfPositioning(base, list(vectors.values()), mu=mu).fit(
             probe, lr=at.search_rate, epochs=at.rounds, batch_size=at.batch_size, seed=seed
         )
         return found[mu].model
 
-    _, mu, model = _select(search, MUS, data["dev"])
+    _, mu, model = _select(search, at.mus, data["dev"])
     numbers: dict[str, float | str] = {}
     _note(numbers, "search", _score(model, data["test"]))
     best = found[mu]
@@ -295,14 +309,7 @@ def _lengths(base: SentenceTransformer, stops: Mapping[int, SentenceTransformer]
     return {"norm_r2": report.r_squared, **sizes, **norms}
 
 
-def _conflict(
-    base: SentenceTransformer,
-    train: Mapping[str, Dataset],
-    test: Mapping[str, Any],
-    single: Mapping[str, SentenceTransformer],
-    joint: SentenceTransformer,
-    at: Level,
-) -> dict[str, float | str]:
+def _conflict(base: SentenceTransformer, train: Mapping[str, Dataset], at: Level) -> dict[str, float | str]:
     """Cosines between the tasks' gradients at the base."""
     from embedlab.text.self_positioning import task_conflict_report
 
@@ -317,11 +324,11 @@ def _note(numbers: dict[str, float | str], arm: str, scores: Mapping[str, float]
 
 
 def _data(at: Level) -> dict[str, dict[str, Any]]:
-    return _load(at.held_out, max(at.steps.values()) * at.batch_size)
+    return _load(at.dev, at.test, max(at.steps.values()) * at.batch_size)
 
 
 @cache  # the same for every seed
-def _load(held_out: int, largest: int) -> dict[str, dict[str, Any]]:
+def _load(dev: int, test: int, largest: int) -> dict[str, dict[str, Any]]:
     """Training rows, and what is scored on for development and for the test, without a text in common."""
     from datasets import Dataset
 
@@ -334,18 +341,20 @@ def _load(held_out: int, largest: int) -> dict[str, dict[str, Any]]:
     order = np.random.default_rng(0).permutation(len(asked.texts))
     questions = {
         part: ([asked.texts[i] for i in places], [asked.labels[i] for i in places])
-        for part, places in (("dev", order[:held_out]), ("test", order[-held_out:]))
+        for part, places in (("dev", order[:dev]), ("test", order[dev : dev + test]))
     }
     packages = [(p.short, p.long) for p in load_debian_packages() if p.long and p.short not in p.long]
     packages = list({short: (short, long) for short, long in packages}.values())
     order = np.random.default_rng(1).permutation(len(packages))
-    described = [packages[i] for i in order[: 3 * held_out + 2 * largest]]
-    cut = {"dev": described[:held_out], "test": described[held_out : 3 * held_out]}
+    # a query is looked up among the texts of twice as many packages as are asked for
+    described = [packages[i] for i in order[: 2 * (dev + test + largest)]]
+    cut = {"dev": described[: 2 * dev], "test": described[2 * dev : 2 * (dev + test)]}
+    sizes = {"dev": dev, "test": test}
     held = {
         part: {
-            "similarity": {column: values[:held_out] for column, values in scored[part].items()},
+            "similarity": {column: values[: sizes[part]] for column, values in scored[part].items()},
             "intents": questions[part],
-            "packages": (cut[part][:held_out], [long for _, long in cut[part]]),
+            "packages": (cut[part][: sizes[part]], [long for _, long in cut[part]]),
         }
         for part in ("dev", "test")
     }
@@ -359,7 +368,7 @@ def _load(held_out: int, largest: int) -> dict[str, dict[str, Any]]:
             dict(
                 zip(
                     ("anchor", "positive"),
-                    zip(*(row for row in described[3 * held_out :] if not tested.intersection(row)), strict=True),
+                    zip(*(row for row in described[2 * (dev + test) :] if not tested.intersection(row)), strict=True),
                     strict=True,
                 )
             )
@@ -383,6 +392,12 @@ def _intent_pairs(tested: set[str]) -> dict[str, list[str]]:
 def _hash(train: Mapping[str, Dataset], data: Mapping[str, Any]) -> str:
     trained = [str(value) for rows in train.values() for column in rows.column_names for value in rows[column]]
     return data_hash(trained, [repr(data["dev"]), repr(data["test"])])
+
+
+def _alike(rows: Dataset) -> Dataset:
+    """Pairs that people found alike, as pairs: the search contrasts all three tasks, as published."""
+    alike = [place for place, score in enumerate(rows["score"]) if score >= 0.7]
+    return rows.select(alike).select_columns(["sentence1", "sentence2"])
 
 
 def _sample(rows: Dataset, count: int, seed: int) -> Dataset:

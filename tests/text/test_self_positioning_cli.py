@@ -57,7 +57,7 @@ def test_search_writes_a_model_with_its_record(place: Path, tmp_path: Path) -> N
     found = json.loads(result.stdout)
     assert found["models"] == ["one", "two"]
     assert len(found["weights"]) == 2
-    assert found["steps"] == 6
+    assert found["steps"] == 8
     assert json.loads((out / "merge.json").read_text())["loss_after"] == found["loss_after"]
     assert "one" in (out / "README.md").read_text()
     assert SentenceTransformer(str(out), device="cpu").encode(["a cat"]).shape == (1, 32)
