@@ -4,9 +4,9 @@ Published in Tang and Yang (2024), arXiv:2409.02727: five designs of pooling and
 same data and steps, compared by a paired Wilcoxon test over data sets. Design 5 (all layers, both ways) is best on
 similarity and search, and no design is best everywhere. On a small model (Qwen2-0.5B) the gains shrink.
 
-Small here: a decoder of 4 layers x 256 trained here, tuned for some tens of steps on docstrings with their code,
+Small here: a decoder of 4 layers x 256 trained here, tuned for 80 steps of 16 rows on docstrings with their code,
 package descriptions and similar sentences, without mined negatives; poolings of 32 latents. The level ``cpu`` has
-designs 1, 4 and 5, as many steps as fit; ``gpu`` all five. Each seed tests over its own data sets; the last claim is
+designs 1, 4 and 5; ``gpu`` all five. Each seed tests over its own data sets; the last claim is
 about the layers of an untuned encoder and does not depend on the seed.
 
 Falsified if the causal designs win on similarity and search.
@@ -46,7 +46,7 @@ CLAIMS = (
     Claim(
         id="wilcoxon",
         words="The difference is significant over the data sets of a seed, before correction.",
-        metric="p_5_against_1",
+        metric="p_5_above_1",
         baseline=0.05,
         direction="lower",
         margin=0.0,
@@ -65,8 +65,8 @@ CLAIMS = (
     ),
     Claim(
         id="none-is-best-everywhere",
-        words="No design is significantly best in all four types of task.",
-        metric="types_won_by_one",
+        words="No design has the best mean in all four types of task.",
+        metric="types_led_by_one",
         baseline=4.0,
         direction="lower",
         margin=1.0,
@@ -100,7 +100,7 @@ class Level:
 
 LEVELS = {
     "smoke": Level("", (1, 4, 5), 2, 8, 12, 16),
-    "cpu": Level("cpu", (1, 4, 5), 60, 16, 150, 400),
+    "cpu": Level("cpu", (1, 4, 5), 80, 16, 150, 400),
     "gpu": Level("cpu", (1, 2, 3, 4, 5), 400, 64, 400, 4000),
 }
 
@@ -140,7 +140,7 @@ def run(seed: int, level: str) -> dict[str, float | str]:
 
     setting = LEVELS[level]
     rows, probes = _rows(setting.pairs), _probes(setting.items)
-    tuning = Tuning(steps=setting.steps, batch_size=setting.batch, learning_rate=5e-4, max_seq_length=32)
+    tuning = Tuning(steps=setting.steps, batch_size=setting.batch, learning_rate=1e-3, max_seq_length=32)
     designs = {str(number): DESIGNS[number] for number in setting.designs}
     scores = tune_designs(_decoder(setting.decoder), designs, rows=rows, probes=probes, tuning=tuning, seed=seed)
     types = {probe.name: probe.type for probe in probes}
@@ -159,8 +159,9 @@ def run(seed: int, level: str) -> dict[str, float | str]:
     near = {name: "similarity and search" for name, kind in types.items() if kind in ("similarity", "search")}
     joined = {design: {name: found[name] for name in near} for design, found in scores.items()}
     test = compare_models(joined, "1", types=near, correction="none").of("similarity and search", "5")
-    numbers["p_5_against_1"], numbers["data_sets"] = test.pvalue, float(test.n)
-    numbers["types_won_by_one"] = float(_most_won(scores, types))
+    numbers["p_5_above_1"] = test.pvalue if test.mean > test.other_mean else 1.0
+    numbers["data_sets"] = float(test.n)
+    numbers["types_led_by_one"] = float(_most_led(scores, types))
     numbers |= _layers(setting.items, level == "smoke")
     numbers["data"] = data_hash([text for row in rows for text in row], list(types))
     return numbers
@@ -170,16 +171,10 @@ def _mean(found: dict[str, float], types: dict[str, str], kinds: tuple[str, ...]
     return float(np.mean([score for name, score in found.items() if types[name] in kinds]))
 
 
-def _most_won(scores: dict[str, dict[str, float]], types: dict[str, str]) -> int:
-    """In how many types the luckiest design beats every other significantly; too few pairs are no win."""
-    from embedlab.text.pooling_attention import compare_models
-
-    won = dict.fromkeys(scores, 0)
-    for design in scores:
-        rows = compare_models(scores, design, types=types).rows
-        for kind in set(types.values()):
-            won[design] += all(row.verdict == "worse" for row in rows if row.type == kind)
-    return max(won.values())
+def _most_led(scores: dict[str, dict[str, float]], types: dict[str, str]) -> int:
+    """In how many types of task the luckiest design has the best mean."""
+    leaders = [max(scores, key=lambda design: _mean(scores[design], types, (kind,))) for kind in set(types.values())]
+    return max(leaders.count(design) for design in scores)
 
 
 @cache  # the same for every seed
@@ -212,7 +207,7 @@ def _probes(items: int) -> tuple[Probe, ...]:
         data = load_pairs(name, split="test") if name == "stsb" else load_pairs(name)
         step = max(1, len(data.first) // items)
         probes.append(similarity(name, *(part[::step][:items] for part in (data.first, data.second, data.scores))))
-    held_out = [each for each in load_stdlib_functions() if each.held_out][:items]
+    held_out = [each for each in load_stdlib_functions(limit=10 * items) if each.held_out][:items]
     answers = [{place} for place in range(len(held_out))]
     probes.append(search("functions", [e.summary for e in held_out], [e.code for e in held_out], answers))
     data = load_cranfield()
@@ -249,7 +244,7 @@ def _rows(pairs: int) -> list[list[str]]:
     from embedlab.data.loaders.functions import load_stdlib_functions
     from embedlab.text.nv_embed import sts_to_pairs
 
-    functions = [each for each in load_stdlib_functions() if not each.held_out][:pairs]
+    functions = [each for each in load_stdlib_functions(limit=4 * pairs) if not each.held_out][:pairs]
     packages = _packages()[0][::10][:pairs]
     data = load_pairs("stsb", split="train")
     alike = sts_to_pairs(data.first, data.second, data.scores, min_score=0.8 * max(data.scores))

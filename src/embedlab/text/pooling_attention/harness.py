@@ -56,6 +56,7 @@ class Tuning:
         scale: Of the loss: 1 / temperature.
         num_latents: Latents of poolings that have some.
         num_heads: Attention heads of poolings that have some.
+        head_dim: Width of such a head; None for each pooling's own rule.
         in_batch_negatives: Whether other rows give negatives.
     """
 
@@ -67,6 +68,7 @@ class Tuning:
     scale: float = 20.0
     num_latents: int = 32
     num_heads: int = 8
+    head_dim: int | None = 32
     in_batch_negatives: bool = True
 
 
@@ -105,9 +107,8 @@ def tune_designs(
         raise InputError(f"rows: {len(rows)}, expected at least a batch of {tuning.batch_size}")
     found = {}
     for name, (pooling, attention) in designs.items():
-        sizes: dict[str, Any] = (
-            {} if pooling in ("eos", "mean") else {"num_latents": tuning.num_latents, "num_heads": tuning.num_heads}
-        )
+        names = () if pooling in ("eos", "mean") else ("num_latents", "num_heads", "head_dim")
+        sizes: dict[str, Any] = {name: getattr(tuning, name) for name in names}
         model = build_llm_embedder(
             base,
             pooling=pooling,
