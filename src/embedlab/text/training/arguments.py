@@ -175,6 +175,7 @@ def host_arguments(
         "bf16": torch.cuda.is_available() and torch.cuda.is_bf16_supported() and not chosen.get("fp16", False),
         "dataloader_drop_last": whole,
         "dataloader_pin_memory": torch.cuda.is_available(),
+        "logging_nan_inf_filter": False,  # a loss that is no number shall be seen
         "logging_steps": max(1, total // 200),
         "save_strategy": "steps",
         "save_steps": max(1, total // 10),

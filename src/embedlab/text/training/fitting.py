@@ -169,9 +169,6 @@ def fit(
     start = time.perf_counter()
     state = _run(trainer, watch, _last_checkpoint(setting.folder) if resume else None)
     losses = {int(each["step"]): float(each["loss"]) for each in state.log_history if "loss" in each}
-    bad = next((step for step, value in losses.items() if not math.isfinite(value)), None)
-    if bad is not None:
-        raise EmbedlabError(f"the loss is {losses[bad]} at step {bad}: lower learning_rate, or raise temperature")
     if lora is not None:
         merge_lora(model, keep=setting.folder / "adapter" if lora["keep"] else None)
     return Fitted(model.requires_grad_(True).eval(), losses, state.global_step, time.perf_counter() - start, trained)
@@ -253,6 +250,10 @@ class _Watch(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
             self._loss = float(logs["loss"])
+            if not math.isfinite(self._loss):
+                raise EmbedlabError(
+                    f"the loss is {self._loss} at step {state.global_step}: lower learning_rate, or raise temperature"
+                )
             self._report(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

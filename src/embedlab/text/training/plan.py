@@ -150,8 +150,8 @@ def read_plan(
     base = str(content.get("recipe") or parts.get("loss") or "contrastive")
     parts = {part: source for part, source in parts.items() if source != base}
     chosen = compose(base, parts)
-    options = {**chosen.options, **_options(chosen, content.get("options") or {})}
-    given: dict[str, Any] = dict(_mapping("arguments", content.get("arguments") or {}))
+    options = {**chosen.options, **_options(chosen, _first(content.get("options"), {}))}
+    given: dict[str, Any] = dict(_mapping("arguments", _first(content.get("arguments"), {})))
     lora = content.get("lora")
     for name, value in (overrides or {}).items():
         if name == "lora":
