@@ -6,8 +6,8 @@ similarity and search, and no design is best everywhere. On a small model (Qwen2
 
 Small here: a decoder of 4 layers x 256 trained here, tuned for 80 steps of 16 rows on docstrings with their code,
 package descriptions and similar sentences, without mined negatives; poolings of 32 latents. The level ``cpu`` has
-designs 1, 4 and 5; ``gpu`` all five. Each seed tests over its own data sets; the last claim is
-about the layers of an untuned encoder and does not depend on the seed.
+designs 1, 4 and 5; ``gpu`` all five. The test is made for each seed, over nine data sets; the last
+claim is about the layers of an untuned encoder and does not depend on the seed.
 
 Falsified if the causal designs win on similarity and search.
 """

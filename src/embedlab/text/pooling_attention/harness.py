@@ -80,6 +80,7 @@ def tune_designs(
     probes: Sequence[Probe],
     tuning: Tuning | None = None,
     seed: int = 0,
+    device: str | None = None,
     on_design: Callable[[str, SentenceTransformer], None] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Tune each design of a decoder on the same rows in the same order, and score it on every probe.
@@ -91,6 +92,7 @@ def tune_designs(
         probes: What to score them on; the texts must not be among the rows.
         tuning: Steps and sizes, the same for all.
         seed: Decides the order of the rows and the poolings' first weights.
+        device: Where torch runs, e.g. ``"cpu"``; None lets the library choose.
         on_design: Called with each tuned model.
 
     Returns:
@@ -114,7 +116,7 @@ def tune_designs(
             pooling=pooling,
             attention=attention,
             max_seq_length=tuning.max_seq_length,
-            device="cpu",
+            device=device,
             seed=seed,
             **sizes,
         )
@@ -158,11 +160,15 @@ def train_steps(
         done = (step + 1) / (len(given) + 1)
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * min(done / 0.1, (1 - done) / 0.9)
-        columns = [model.preprocess(list(column)) for column in zip(*batch, strict=True)]
+        columns = [_on(model.device, model.preprocess(list(column))) for column in zip(*batch, strict=True)]
         optimiser.zero_grad()
         loss(columns, None).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
+
+
+def _on(device: Any, features: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
 
 
 def batches(rows: Rows, steps: int, size: int, seed: int) -> list[Rows]:
