@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +113,29 @@ def test_the_recipe_trains_a_model_per_data_set_and_merges(tmp_path: Path, pipel
 def test_joint_training_takes_kinds_together(tmp_path: Path) -> None:
     report = train("joint", model=tiny_encoder(ANCHORS), data=rows(), out=tmp_path / "model", batch_size=5, steps=4)
     assert (report.folder / "modules.json").is_file()
+
+
+def test_the_python_of_the_page_runs(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the blocks of docs/merging.md in order, on tiny models of the names that it uses."""
+    page = (Path(__file__).parents[2] / "docs" / "merging.md").read_text(encoding="utf-8")
+    (tmp_path / "models").mkdir()
+    names = {"base": "base-model", "one": "models/sts", "two": "models/search"}
+    for name, there in {**names, "scored.jsonl": "sts.jsonl", "pairs.jsonl": "search.jsonl"}.items():
+        (tmp_path / there).symlink_to(place / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    scope: dict[str, Any] = {"__name__": "page"}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "merging.md", "exec"), scope)
+    assert (tmp_path / "merged" / "modules.json").is_file()
+
+
+def test_the_table_of_the_page_is_that_of_the_result() -> None:
+    root = Path(__file__).parents[2]
+    spec = importlib.util.spec_from_file_location("make_merging_figure", root / "docs" / "make_merging_figure.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    page = made.PAGE.read_text(encoding="utf-8")
+    assert made.with_table(page, made.table(made.level())) == page, "run docs/make_merging_figure.py"
