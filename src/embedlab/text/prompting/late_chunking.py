@@ -47,16 +47,14 @@ def late_chunks(
     _check_spans(text, spans, overlap)
     module: Any = model[0]
     tokenizer = module.tokenizer
-    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False)
-    ids, offsets = found["input_ids"], np.array(found["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+    ids, offsets, leading, trailing = _tokenised(tokenizer, text)
     places = [_tokens(offsets, start, end) for start, end in spans]
     rows = np.zeros((len(spans), int(module.get_embedding_dimension())), dtype=np.float32)
-    limit = int(model.max_seq_length or tokenizer.model_max_length) - tokenizer.num_special_tokens_to_add()
+    limit = int(model.max_seq_length or tokenizer.model_max_length) - len(leading) - len(trailing)
     for first, fresh, last in _windows(places, limit, overlap):
         begin = int(places[first][0]) if len(places[first]) else 0
         window = ids[begin : int(max(place[-1] for place in places[first:last] if len(place))) + 1]
-        whole = tokenizer.build_inputs_with_special_tokens(window)
-        shift = begin - _leading(whole, window)
+        whole, shift = [*leading, *window, *trailing], begin - len(leading)
         with torch.inference_mode():
             batch = {"input_ids": torch.tensor([whole]), "attention_mask": torch.ones(1, len(whole), dtype=torch.long)}
             states = module({key: value.to(model.device) for key, value in batch.items()})["token_embeddings"][0]
@@ -74,6 +72,18 @@ def _check_spans(text: str, spans: Sequence[tuple[int, int]], overlap: int) -> N
         if not before <= start <= end <= len(text):
             raise InputError(f"span ({start}, {end}): chunks must be in order, apart, and inside 0 to {len(text)}")
         before = end
+
+
+def _tokenised(tokenizer: Any, text: str) -> tuple[list[int], NDArray[np.int64], list[int], list[int]]:
+    """Return the text's tokens and their places, and the marks that the tokenizer puts before and after."""
+    found = tokenizer(
+        text, return_offsets_mapping=True, return_special_tokens_mask=True, truncation=False, verbose=False
+    )
+    ids, special = found["input_ids"], found["special_tokens_mask"]
+    first = next((place for place, mark in enumerate(special) if not mark), len(ids))
+    last = max((place for place, mark in enumerate(special) if not mark), default=first - 1) + 1
+    offsets = np.array(found["offset_mapping"][first:last], dtype=np.int64).reshape(-1, 2)
+    return ids[first:last], offsets, ids[:first], ids[last:]
 
 
 def _tokens(offsets: NDArray[np.int64], start: int, end: int) -> NDArray[np.int64]:
@@ -106,8 +116,3 @@ def _windows(places: Sequence[NDArray[np.int64]], limit: int, overlap: int) -> l
         windows.append((filled[first], filled[fresh], filled[last] + 1))
         fresh = last + 1
     return windows
-
-
-def _leading(whole: Sequence[int], window: Sequence[int]) -> int:
-    """Count the special tokens before the window."""
-    return next(shift for shift in range(len(whole) + 1) if list(whole[shift : shift + len(window)]) == list(window))

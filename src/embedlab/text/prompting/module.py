@@ -250,7 +250,14 @@ def filler_token(tokenizer: Any) -> int:
 
 
 def pad_token(tokenizer: Any) -> int:
-    """Find what to fill rows up with; any token will do, as nothing looks at it."""
+    """Find what to fill rows up with; any token will do, as nothing looks at it.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+
+    Returns:
+        The id of the padding, else of the end mark, else 0.
+    """
     found = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return int(next(one for one in found if one is not None))
 

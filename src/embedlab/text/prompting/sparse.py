@@ -44,7 +44,13 @@ def sparse_weights(logits: Tensor, text_tokens: Tensor, *, top_k: int = 128) -> 
 
 
 def head_matrix(model: Any) -> Any:
-    """Find the matrix that turns states into logits, (V, D).
+    """Find the matrix that turns states into logits.
+
+    Args:
+        model: A causal language model, or its body with words that are tied to the head.
+
+    Returns:
+        The matrix (V, D).
 
     Raises:
         InputError: the model has no head, and its words are not tied to one.
@@ -95,7 +101,15 @@ def _scaled(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def as_csr(rows: list[Any], width: int) -> Any:
-    """Join batches of weights (B, V) to one sparse matrix (N, V) of scipy."""
+    """Join batches of weights to one sparse matrix of scipy.
+
+    Args:
+        rows: Weights (B, V) of each batch.
+        width: V, for no batch at all.
+
+    Returns:
+        The matrix (N, V).
+    """
     sparse = require("scipy.sparse", extra="train")
     parts = [sparse.csr_matrix(row.cpu().numpy()) for row in rows]
     return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, width), dtype=np.float32)

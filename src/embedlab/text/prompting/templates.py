@@ -118,6 +118,12 @@ class Templates:
     def named(self, name: str) -> Template:
         """Return a template by its name.
 
+        Args:
+            name: The name.
+
+        Returns:
+            The template.
+
         Raises:
             InputError: there is none.
         """
