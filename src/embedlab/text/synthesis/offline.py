@@ -118,8 +118,8 @@ def _from_structure(passage: PassageLike, kinds: Sequence[QueryKind]) -> Iterato
     """Offer (query, what is left of the passage, kind) from the heading and the first sentence."""
     text = passage.text.strip()
     heading = _heading(passage.headings)
-    for line in passage.headings[-1:]:  # a passage often opens with its own heading
-        text = text.removeprefix(line.strip()).lstrip() or text
+    for line in passage.headings[-1:]:  # a passage often opens with its own heading, marked or underlined
+        text = re.sub(rf"\A[#=*\s]*{re.escape(line.strip())}[#=*~\s-]*", "", text) or text
     if "heading" in kinds and heading and text:
         yield heading, text, "heading"
     if "first_sentence" in kinds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ def write_triplets(triplets: Sequence[Triplet], path: str | os.PathLike[str]) ->
 
 
 def read_triplets(path: str | os.PathLike[str]) -> list[Triplet]:
-    """Read triplets from JSON lines; ``negatives`` may be missing.
+    """Read triplets from JSON lines: ``query``, ``positive``, and ``negatives`` or ``negative``, if any.
 
     Args:
         path: The file.
@@ -156,12 +157,15 @@ def read_triplets(path: str | os.PathLike[str]) -> list[Triplet]:
     """
     source = Path(path)
     if not source.is_file():
-        raise InputError(f"{source} is not there: triplets are what `embedlab domain synthesize` writes")
+        raise InputError(
+            f"{source} is not there: triplets are what `embedlab synth` and `embedlab domain synthesize` write"
+        )
     found = []
     for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
-            texts = [row["query"], row["positive"], *row.get("negatives", ())]
+            single = [row[key] for key in sorted(row) if re.fullmatch(r"negative(_\d+)?", key)]
+            texts = [row["query"], row["positive"], *row.get("negatives", ()), *single]
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{source}, line {number}: not a triplet: {line[:80]!r}") from error
         if not all(isinstance(text, str) and text.strip() for text in texts):
