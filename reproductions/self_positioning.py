@@ -293,6 +293,8 @@ def _select(
     make: Callable[[float], SentenceTransformer], values: Sequence[float], dev: Mapping[str, Any]
 ) -> tuple[float, float, SentenceTransformer]:
     """Make a model for each value and keep the one with the best mean on development data; ties go to the first."""
+    if len(values) == 1:  # nothing to choose
+        return 0.0, values[0], make(values[0])
     tried = [(make(value), value) for value in values]
     means = [float(np.mean(list(_score(model, dev).values()))) for model, _ in tried]
     best = int(np.argmax(means))
