@@ -118,7 +118,8 @@ PEG = Recipe(
     data=_data,
     loss=_loss,
     callbacks=_callbacks,
-    arguments={"batch_size": 256, "batch_sampler": "no_duplicates"},
+    # the loss leaves repeated texts out by itself, and mined negatives are often positives of another row of the batch
+    arguments={"batch_size": 256, "batch_sampler": "batch_sampler"},
     options={
         "modulator": "adaptive",
         "temperature": 0.02,
