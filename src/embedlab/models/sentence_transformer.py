@@ -172,31 +172,25 @@ def _load(library: Any, name: str, device: str | None) -> Any:
             require("model2vec", extra="train")
             table = _static_embedding().from_model2vec(name)
             return library.SentenceTransformer(modules=[table], device=device)
-    if not _has_own_modules(name):
+    own = _own_modules(name)
+    if not own:
         return library.SentenceTransformer(name, device=device)
-    # The host asks for trust before it imports a module class from outside itself. These are ours, and part of this
-    # package; the trust ends there, and does not reach code that might lie beside the weights.
-    own = {"trust_remote_code": False}
-    return library.SentenceTransformer(
-        name, device=device, trust_remote_code=True, model_kwargs=own, processor_kwargs=own, config_kwargs=own
-    )
+    # The host imports module classes from outside itself only with trust_remote_code, which would let in whatever else
+    # the folder names. Classes of this package are imported already: they are handed over, and nothing is trusted.
+    return library.SentenceTransformer._load_with_module_classes(name, own, device=device)
 
 
-def _has_own_modules(name: str) -> bool:
-    """Tell whether a model has modules of this package, and of no other but the host.
+def _own_modules(name: str) -> dict[str, type]:
+    """Return the modules of a model that are classes of this package, by the name it has for them.
 
     Raises:
         InputError: a class that claims to be of this package is none of its modules.
     """
     util = importlib.import_module("sentence_transformers.util")
     path = util.load_file_path(name, "modules.json")
-    if path is None:
-        return False
-    kinds = [entry["type"] for entry in json.loads(Path(path).read_text(encoding="utf-8"))]
-    own = [kind for kind in kinds if kind.startswith("embedlab.")]
-    if len(own) < sum(not kind.startswith("sentence_transformers.") for kind in kinds):
-        return False  # the host says what it thinks of the others
-    for kind in own:
+    listed = [] if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    own: dict[str, type] = {}
+    for kind in {entry["type"] for entry in listed if entry["type"].startswith("embedlab.")}:
         place, _, item = kind.rpartition(".")
         try:
             found = getattr(importlib.import_module(place), item)
@@ -204,7 +198,8 @@ def _has_own_modules(name: str) -> bool:
             raise InputError(f"name={name!r}: it needs {kind}, which this version of embedlab does not have") from error
         if not (isinstance(found, type) and found.__module__ == place and hasattr(found, "load")):
             raise InputError(f"name={name!r}: {kind} is no module of a model")
-    return bool(own)
+        own[kind] = found
+    return own
 
 
 def _static_embedding() -> Any:
