@@ -211,9 +211,9 @@ def _write(
         for name, parameter in parameters_of(merged).items():
             if not any(name in vector.changed for vector in vectors):
                 continue
-            change = combine(name, [vector.tensor(name) for vector in vectors])
+            change = combine(name, [vector.tensor(name).to(parameter.device) for vector in vectors])
             # in double precision, and rounded once: one vector with weight 1 gives back its model to the last bit
-            parameter.copy_(parameter.double() + scale * change.to(parameter.device))
+            parameter.copy_(parameter.double() + scale * change)
     return merged.eval()
 
 
@@ -226,7 +226,7 @@ def _ties(vectors: Sequence[TaskVector], shares: Sequence[float], density: float
     for vector in vectors:
         sizes = torch.cat([vector.tensor(name, dtype=torch.float32).abs().flatten() for name in sorted(vector.changed)])
         kept = max(1, math.ceil(density * len(sizes)))
-        bars.append(sizes.kthvalue(len(sizes) - kept + 1).values)
+        bars.append(float(sizes.kthvalue(len(sizes) - kept + 1).values))
 
     def combine(name: str, tensors: list[Tensor]) -> Tensor:
         large = [

@@ -261,7 +261,9 @@ class SelfPositioning:
             slope = parameters[name].grad
             if slope is not None:
                 for column, vector in enumerate(self.vectors):
-                    found[row, column] = (slope * vector.tensor(name, dtype=slope.dtype)).sum(dtype=torch.float64)
+                    found[row, column] = (slope * vector.tensor(name, dtype=slope.dtype).to(slope.device)).sum(
+                        dtype=torch.float64
+                    )
         return found if self.granularity == "per_tensor" else found.sum(dim=0)
 
     def place(self, model: SentenceTransformer, weights: Tensor, scale: Tensor) -> None:
@@ -279,7 +281,8 @@ class SelfPositioning:
             for name in self._moved:
                 parameters[name].copy_(start[name])
                 for share, vector in zip(row[name], self.vectors, strict=True):
-                    parameters[name].add_(vector.tensor(name, dtype=parameters[name].dtype), alpha=share)
+                    change = vector.tensor(name, dtype=parameters[name].dtype)
+                    parameters[name].add_(change.to(parameters[name].device), alpha=share)
 
     def _working_model(self) -> SentenceTransformer:
         working = copy.deepcopy(self.base)

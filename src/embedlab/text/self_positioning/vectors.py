@@ -135,8 +135,8 @@ def gram_matrix(vectors: Sequence[TaskVector], *, per_tensor: bool = False) -> T
             continue
         tensors = [vector.tensor(name, dtype=_exact(vector, name)).reshape(-1) for vector in vectors]
         for start in range(0, tensors[0].numel(), _CHUNK):
-            rows = torch.stack([tensor[start : start + _CHUNK].double() for tensor in tensors])  # (N, chunk)
-            part += (rows @ rows.T).cpu()
+            rows = torch.stack([tensor[start : start + _CHUNK].double().cpu() for tensor in tensors])  # (N, chunk)
+            part += rows @ rows.T
     stacked = torch.stack(parts)
     return stacked if per_tensor else stacked.sum(dim=0)
 
