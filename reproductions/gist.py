@@ -5,10 +5,9 @@ ablation is against the same loss without a guide.
 
 Small here: a student of one table of word vectors (MiniLM-L6 cut to its embedding layer; the table is trained, the
 rest stays), guided by the whole MiniLM-L6 on pairs of the same intent mined from half of Banking77, and searched among
-half of its test questions. 77 intents and
-batches of 64 pairs make false negatives certain, and the intents tell which they are. Six arms share data order and
-steps: plain in-batch negatives, four blocks without a guide, the guide, the guide with a margin of 5 %, a guide that
-knows the intents (the upper bound), and a guide of random vectors.
+half of its test questions. 77 intents and batches of 64 pairs make false negatives certain, and the intents tell which
+they are. Six arms share data order and steps: plain in-batch negatives, four blocks without a guide, the guide, the
+guide with a margin of 5 %, a guide that knows the intents (the upper bound), and a guide of random vectors.
 
 Falsified if the guide does not beat the four blocks without it, or a random guide does as well.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -127,7 +128,7 @@ class TestByHand:
 
 
 class TestAgainstSlowLoops:
-    @pytest.mark.parametrize("columns", [COLUMNS[:2], COLUMNS[:3], COLUMNS], ids=["pairs", "triples", "tuples"])
+    @pytest.mark.parametrize("columns", [COLUMNS[:2], COLUMNS], ids=["pairs", "tuples"])
     @pytest.mark.parametrize("name", MODULATORS)
     @pytest.mark.parametrize("mini_batch_size", [None, 4])
     def test_equals_the_equation(self, name, columns, mini_batch_size, model):
@@ -135,9 +136,8 @@ class TestAgainstSlowLoops:
         loss = ProgressiveContrastiveLoss(model, scale=20.0, modulator=modulator, mini_batch_size=mini_batch_size)
         value, gradient = value_and_gradient(loss, columns)
         model.zero_grad()
-        rows = torch.stack(
-            slow_rows(lambda text: model(model.preprocess([text]))["sentence_embedding"][0], columns, name, 20.0)
-        )
+        embed = cache(lambda text: model(model.preprocess([text]))["sentence_embedding"][0])
+        rows = torch.stack(slow_rows(embed, columns, name, 20.0))
         weights = [1.0] * len(rows)
         if name == "sample_weight":  # half way from 0.1 to 0.5; without gradient
             powers = [math.exp(0.3 * row.item()) for row in rows]
@@ -198,7 +198,8 @@ class TestIdenticalTexts:
         ],
     )
     def test_are_never_negatives(self, columns, dropped, mini_batch_size, model):
-        embed = {text: model(model.preprocess([text]))["sentence_embedding"][0].detach() for c in columns for text in c}
+        texts = list(dict.fromkeys(text for column in columns for text in column))
+        embed = dict(zip(texts, model(model.preprocess(texts))["sentence_embedding"].detach(), strict=True))
         total = 0.0
         for i, query in enumerate(columns[0]):
             others = [text for c in columns[1:] for j, text in enumerate(c) if c is not columns[1] or j != i]

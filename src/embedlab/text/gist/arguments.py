@@ -9,7 +9,18 @@ from embedlab.text.gist.store import GuideStore
 
 
 def check_guiding(model: object, guide: object, temperature: float, margin_strategy: str, margin: float) -> None:
-    """Refuse a guide of the wrong kind, and a temperature or margin out of range."""
+    """Refuse a guide of the wrong kind, and a temperature or margin out of range.
+
+    Args:
+        model: The student.
+        guide: The guide.
+        temperature: Divisor of the cosines.
+        margin_strategy: How the margin lowers the bar.
+        margin: By how much.
+
+    Raises:
+        InputError: one of them is not allowed.
+    """
     if guide is model:
         raise InputError("guide is the model itself, which training changes: give a copy, or build a store with it")
     if not (guide is None or isinstance(guide, GuideStore | nn.Module)):
@@ -25,7 +36,17 @@ def check_guiding(model: object, guide: object, temperature: float, margin_strat
 
 
 def check_options(guide: object, negative_mode: str, triplet: str | None, triplet_margin: float) -> None:
-    """Refuse modes that there are not, and triplets that nobody guides."""
+    """Refuse modes that there are not, and triplets that nobody guides.
+
+    Args:
+        guide: The guide.
+        negative_mode: Which candidates are kept.
+        triplet: Which triplet is added.
+        triplet_margin: Its margin.
+
+    Raises:
+        InputError: one of them is not allowed.
+    """
     if negative_mode not in ("all", "hard"):
         raise InputError(f"negative_mode={negative_mode!r}: expected 'all' or 'hard'")
     if triplet not in (None, "hard", "soft"):
@@ -37,7 +58,14 @@ def check_options(guide: object, negative_mode: str, triplet: str | None, triple
 
 
 def name_of(guide: GuideStore | nn.Module | None) -> str | None:
-    """Give what the model card calls the guide."""
+    """Give what the model card calls the guide.
+
+    Args:
+        guide: The guide.
+
+    Returns:
+        The fingerprint of a store, the class of a model, None for none.
+    """
     if guide is None:
         return None
     return guide.fingerprint if isinstance(guide, GuideStore) else type(guide).__name__

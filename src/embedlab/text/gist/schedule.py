@@ -38,7 +38,14 @@ class TemperatureSchedule(TrainerCallback):
         self.loss, self.highest, self.lowest, self.decay = loss, float(loss.temperature), lowest, decay
 
     def temperature(self, step: int) -> float:
-        """Give the temperature at a step of the trainer, from 0."""
+        """Give the temperature at a step of the trainer.
+
+        Args:
+            step: Optimiser steps done, from 0.
+
+        Returns:
+            The temperature.
+        """
         return min(max(self.lowest, self.decay**step), self.highest)
 
     def on_step_begin(

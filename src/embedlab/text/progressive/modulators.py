@@ -40,8 +40,14 @@ class Modulator(nn.Module):
     def weights(self, difficulty: Tensor) -> Tensor:
         """Turn the losses of all rows, of all processes, into what each row counts for.
 
+        Args:
+            difficulty: Loss of each row, without gradient.
+
         Shape:
             difficulty (B,) float -> (B,) float
+
+        Returns:
+            The weights, 1 on average unless capped.
         """
         return torch.ones_like(difficulty)
 
@@ -178,7 +184,17 @@ MODULATORS: dict[str, type[Modulator]] = {
 
 
 def modulator_of(given: Modulator | str | None) -> Modulator:
-    """Give the modulator itself, one of that name with its defaults, or the neutral one."""
+    """Give the modulator itself, one of that name with its defaults, or the neutral one.
+
+    Args:
+        given: A modulator, a name of ``MODULATORS``, or None.
+
+    Returns:
+        The modulator.
+
+    Raises:
+        InputError: there is none of this name; the message suggests the nearest.
+    """
     if isinstance(given, Modulator):
         return given
     if given is None:
@@ -189,5 +205,19 @@ def modulator_of(given: Modulator | str | None) -> Modulator:
 
 
 def between(start: float, end: float, steps: int, step: int) -> float:
-    """Give the value of a linear schedule at a step; before 0 and after ``steps`` it stays."""
+    """Give the value of a linear schedule at a step; before 0 and after ``steps`` it stays.
+
+    Args:
+        start: Value at step 0.
+        end: Value from step ``steps`` on.
+        steps: Steps from the one to the other, at least 1.
+        step: The step.
+
+    Returns:
+        The value.
+
+    Example:
+        >>> [between(1.0, 3.0, 4, step) for step in (0, 1, 4, 9)]
+        [1.0, 1.5, 3.0, 3.0]
+    """
     return start + (end - start) * min(max(step, 0) / steps, 1.0)

@@ -126,7 +126,17 @@ def _texts(dataset: Dataset, column: str) -> list[str]:
 
 
 def check_tuples(dataset: Dataset) -> Dataset:
-    """Refuse rows with a missing or empty text, such as rows with fewer negatives than the others."""
+    """Refuse rows with a missing or empty text, such as rows with fewer negatives than the others.
+
+    Args:
+        dataset: Rows whose columns are all texts.
+
+    Returns:
+        The same rows.
+
+    Raises:
+        InputError: a text is missing; the message names its column and row.
+    """
     for column in dataset.column_names:
         _texts(dataset, column)
     return dataset
