@@ -16,10 +16,12 @@ from embedlab.cli import (
     domain_gap,
     evaluate,
     inspect,
+    invert,
     merge,
     methods,
     relative,
     serve,
+    synth,
     tasks,
     train,
 )
@@ -61,8 +63,16 @@ for _panel, _verbs in {
         collection.doctor,
         demo.demo,
     ),
-    "Models": (train.train, merge.merge, evaluate.evaluate, domain_gap.complexity, domain_gap.domain_gap),
-    "Methods": (methods.papers, methods.show, methods.reproduce, methods.new),
+    "Models": (
+        synth.synth,
+        synth.judge,
+        train.train,
+        merge.merge,
+        evaluate.evaluate,
+        domain_gap.complexity,
+        domain_gap.domain_gap,
+    ),
+    "Methods": (invert.invert, methods.papers, methods.show, methods.reproduce, methods.new),
 }.items():
     for _verb in _verbs:
         app.command(_verb.__name__.rstrip("_").replace("_", "-"), rich_help_panel=_panel)(_verb)
