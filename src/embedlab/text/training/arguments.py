@@ -157,13 +157,13 @@ def host_arguments(
         InputError: the batch cannot be parted among the processes, or the host refuses a value.
     """
     import torch
-    from accelerate import PartialState
     from sentence_transformers import SentenceTransformerTrainingArguments
+
+    from embedlab.text.training.processes import has_accelerator, processes
 
     chosen = dict(settled)
     steps, epochs, size, warmup = (chosen.pop(name) for name in ("steps", "epochs", "batch_size", "warmup"))
-    processes = PartialState().num_processes
-    share = processes * int(chosen.get("gradient_accumulation_steps", 1))
+    share = processes().num_processes * int(chosen.get("gradient_accumulation_steps", 1))
     if size % share:
         raise InputError(f"batch_size={size}: must be a multiple of processes x accumulation steps = {share}")
     rows = [len(each.rows) for each in data]
@@ -180,6 +180,7 @@ def host_arguments(
         "save_strategy": "steps",
         "save_steps": max(1, total // 10),
         "save_total_limit": 1,
+        "use_cpu": not has_accelerator(),
         **chosen,
     }
     try:

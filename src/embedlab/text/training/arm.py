@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from sentence_transformers import SentenceTransformer
 from transformers import set_seed
 
 from embedlab.text.training.arguments import host_arguments
 from embedlab.text.training.fitting import Fitted, Step, fit
 from embedlab.text.training.kinds import suited
+from embedlab.text.training.processes import processes
 from embedlab.text.training.recipe import Recipe, Setting, TrainingData
 
 
@@ -70,7 +70,7 @@ def train_arm(
     folder.mkdir(parents=True, exist_ok=True)
     setting = Setting(options, folder, seed)
     model = copy.deepcopy(start)
-    with PartialState().main_process_first():  # the first fills stores and caches, the others find them
+    with processes().main_process_first():  # the first fills stores and caches, the others find them
         rows = list(data)
         if recipe.data is not None and not prepared:
             rows = list(recipe.data(rows, model, setting))

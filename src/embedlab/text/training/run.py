@@ -105,11 +105,10 @@ class _Run:
         return self.plan.out.with_name(self.plan.out.name + ".unfinished")
 
     def go(self) -> TrainingReport:
-        from accelerate import PartialState
-
         from embedlab.text.training.fitting import TrainingStopped
+        from embedlab.text.training.processes import processes
 
-        plan, chief = self.plan, PartialState().is_main_process
+        plan, chief = self.plan, processes().is_main_process
         self._say("reading data")
         start = load_start(plan.model)
         loaded = load_data(plan, self.work, seed=plan.seed)
@@ -120,7 +119,7 @@ class _Run:
         parts, notes = split_data(plan, loaded, start)
         exam = self._exam(parts)
         try:
-            with PartialState().main_process_first():
+            with processes().main_process_first():
                 self.work.mkdir(parents=True, exist_ok=True)
                 atomic_write(self.work / "run.json", json.dumps({"mark": mark, "plan": plan.to_dict()}, default=str))
             arm = self._arm(plan.recipe, start, parts.train, exam)
