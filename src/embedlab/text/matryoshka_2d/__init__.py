@@ -10,7 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedlab.text.matryoshka_2d.encoder import ElasticEncoder
+from embedlab.text.matryoshka_2d.grid import Grid, evaluate_grid
 from embedlab.text.matryoshka_2d.loss import EspressoLoss, TwoDMatryoshkaLoss, compression, principal
+from embedlab.text.matryoshka_2d.recipes import ESPRESSO, MATRYOSHKA_2D
+from embedlab.text.matryoshka_2d.report import write_report
 from embedlab.text.matryoshka_2d.truncation import truncate
 
 if TYPE_CHECKING:
@@ -18,13 +21,18 @@ if TYPE_CHECKING:
     from embedlab.testing.surgery import SurgeryExample
 
 __all__ = [
+    "ESPRESSO",
+    "MATRYOSHKA_2D",
     "ElasticEncoder",
     "EspressoLoss",
+    "Grid",
     "TwoDMatryoshkaLoss",
     "compression",
+    "evaluate_grid",
     "example",
     "principal",
     "truncate",
+    "write_report",
 ]
 
 METHOD = {
@@ -34,6 +42,7 @@ METHOD = {
     "year": 2024,
     "source": "arXiv:2402.14776v1 (2DMSE) and its revision at ICLR 2025 (ESE)",
     "kinds": {"loss": "TwoDMatryoshkaLoss", "surgery": "truncate"},
+    "recipes": {"matryoshka_2d": "MATRYOSHKA_2D", "espresso": "ESPRESSO"},
     "extras": ["train"],
     "official_code": "SeanLee97/AnglE (MIT)",
     "deviations": [
