@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedlab.text.soft_context.compressor import ContextCompressor, MemoryReader, Perplexity
+from embedlab.text.soft_context.compressor import ContextCompressor, Perplexity
+from embedlab.text.soft_context.memory import MemoryReader
 from embedlab.text.soft_context.reader import SoftTokens, VectorReader, VectorReaderConfig
 
 if TYPE_CHECKING:
