@@ -14,9 +14,11 @@ from embedlab.cli import (
     depth,
     domain,
     domain_gap,
+    elastic,
     evaluate,
     inspect,
     invert,
+    language_models,
     merge,
     methods,
     relative,
@@ -68,6 +70,9 @@ for _panel, _verbs in {
         synth.judge,
         train.train,
         merge.merge,
+        language_models.prompt,
+        language_models.efficiency,
+        language_models.stress,
         evaluate.evaluate,
         domain_gap.complexity,
         domain_gap.domain_gap,
@@ -78,6 +83,7 @@ for _panel, _verbs in {
         app.command(_verb.__name__.rstrip("_").replace("_", "-"), rich_help_panel=_panel)(_verb)
 app.add_typer(depth.app, name="depth", rich_help_panel="Methods")
 app.add_typer(domain.app, name="domain", rich_help_panel="Models")
+app.add_typer(elastic.app, name="elastic", rich_help_panel="Models")
 app.add_typer(relative.app, name="relative", rich_help_panel="Methods")
 app.add_typer(inspect.app, name="inspect", rich_help_panel="Methods")
 app.add_typer(tasks.app, name="tasks", rich_help_panel="Methods")

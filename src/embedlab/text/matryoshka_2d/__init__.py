@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from embedlab.text.matryoshka_2d.encoder import ElasticEncoder
 from embedlab.text.matryoshka_2d.grid import Grid, evaluate_grid
 from embedlab.text.matryoshka_2d.loss import EspressoLoss, TwoDMatryoshkaLoss, compression, principal
+from embedlab.text.matryoshka_2d.measures import measure_for
 from embedlab.text.matryoshka_2d.recipes import ESPRESSO, MATRYOSHKA_2D
 from embedlab.text.matryoshka_2d.report import write_report
 from embedlab.text.matryoshka_2d.truncation import truncate
@@ -30,6 +31,7 @@ __all__ = [
     "compression",
     "evaluate_grid",
     "example",
+    "measure_for",
     "principal",
     "truncate",
     "write_report",
