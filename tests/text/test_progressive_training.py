@@ -166,6 +166,19 @@ class TestRecipe:
         assert abs(trained.encode(TEXTS) - before).max() > 1e-4
         assert (model.encode(TEXTS) == before).all()
 
+    def test_one_file_mines_filters_trains_and_evaluates(self, model, tmp_path):
+        model.save_pretrained(str(tmp_path / "start"))
+        rows = [f"what is {word} {i},{word} is a plant of number {i}" for word in WORDS for i in range(4)]
+        (tmp_path / "pairs.csv").write_text("\n".join(["anchor,positive", *rows]))
+        (tmp_path / "run.yaml").write_text(
+            f"recipe: peg\nmodel: {tmp_path}/start\ndata: {tmp_path}/pairs.csv\nout: {tmp_path}/out\n"
+            "options: {num_negatives: 2, filter_top_k: 8}\narguments: {batch_size: 4, steps: 2}\n"
+            f"evaluation: {{held_out: 0.5, cache: {tmp_path}/cache}}\n"
+        )
+        report = train(tmp_path / "run.yaml")
+        assert report.arm.steps == 2
+        assert report.assessment.scores
+
     def test_a_better_miner_may_be_named(self, model, tmp_path):
         tiny_encoder(TEXTS, seed=3).save_pretrained(str(tmp_path / "miner"))
         options = {**self.CONFIG, "filter_top_k": None, "miner": str(tmp_path / "miner"), "modulator": "hardness"}
