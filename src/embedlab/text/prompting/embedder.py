@@ -119,12 +119,15 @@ class PromptEmbedder(SentenceTransformerModel):
         self.__dict__.pop("fingerprint", None)
         return self
 
-    def encode_sparse(self, texts: Sequence[str], *, top_k: int = 128, batch_size: int = 32) -> Any:
+    def encode_sparse(
+        self, texts: Sequence[str], *, top_k: int = 128, stop_words: Sequence[str] = (), batch_size: int = 32
+    ) -> Any:
         """Encode as term weights, by what the model expects after the prompt; see ``sparse_weights``.
 
         Args:
             texts: The texts.
             top_k: Most terms of a text.
+            stop_words: Words that get no weight, in small letters; PromptReps leaves the common ones of English out.
             batch_size: Texts in one pass.
 
         Shape:
@@ -144,13 +147,15 @@ class PromptEmbedder(SentenceTransformerModel):
                 "use method='promptreps'"
             )
         head, rows = head_matrix(module.model), []
-        checked = checked_texts(texts)
+        checked, stopped = checked_texts(texts), _tokens_of(stop_words, module.tokenizer)
         for start in range(0, len(checked), batch_size):
             block = checked[start : start + batch_size]
             with torch.inference_mode():
                 features = {key: value.to(self.host.device) for key, value in module.preprocess(block).items()}
                 logits = module(features)["sentence_embedding"] @ head.T  # (B, V)
-            rows.append(sparse_weights(logits, _occurring(block, module.tokenizer, logits), top_k=top_k))
+            marks = _occurring(block, features, module.tokenizer, logits)
+            marks[:, stopped] = 0
+            rows.append(sparse_weights(logits, marks, top_k=top_k))
         return as_csr(rows, len(head))
 
     def _encode(
@@ -187,10 +192,17 @@ def _device(model: Any) -> Any:
     return next(model.parameters()).device
 
 
-def _occurring(texts: Sequence[str], tokenizer: Any, like: Any) -> Any:
-    """Mark the tokens of each text, (B, V), whether a word stands first or after a space."""
+def _occurring(texts: Sequence[str], features: Any, tokenizer: Any, like: Any) -> Any:
+    """Mark the tokens of each text, (B, V), as far as the prompt had room; the first word also as it is after a space."""
     marks = like.new_zeros(like.shape)
     for row, text in enumerate(texts):
-        for form in (text, " " + text):
-            marks[row, tokenizer(form, add_special_tokens=False, verbose=False)["input_ids"]] = 1
+        marks[row, features["input_ids"][row][features["text_mask"][row].bool()]] = 1
+        marks[row, tokenizer(" " + (text.split() or [""])[0], add_special_tokens=False)["input_ids"]] = 1
     return marks
+
+
+def _tokens_of(words: Sequence[str], tokenizer: Any) -> list[int]:
+    """Find the words that are one token, in small letters and capitalised, first or after a space."""
+    forms = [space + form for word in words for form in (word.lower(), word.capitalize()) for space in ("", " ")]
+    found = [tokenizer(form, add_special_tokens=False)["input_ids"] for form in forms]
+    return sorted({ids[0] for ids in found if len(ids) == 1 and ids[0] != tokenizer.unk_token_id})
