@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
     from torch import nn
+
+_log = logging.getLogger(__name__)
 
 PIPELINES = ("separate", "sequential")
 # what a data set is trained with, by the kind of its rows
@@ -74,6 +77,8 @@ def _fit(model: SentenceTransformer, data: Sequence[TrainingData], setting: Sett
         seed=setting.seed,
         folder=setting.folder,
     )
+    shares = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(found.names, found.weights, strict=True))
+    _log.info("merged with weights %s and scale %.3f", shares, found.scale)
     atomic_write(setting.folder / "merge.json", json.dumps(found.to_dict(), indent=2))
     return found.model
 
