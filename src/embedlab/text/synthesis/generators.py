@@ -271,7 +271,7 @@ class TemplateGenerator:
 
 _TEMPLATES: dict[str, Sequence[str]] = {
     "query": ("what is known about {topic}?", "{topic} and {other}", "how does {topic} relate to {other}?"),
-    "positive": ("{sentence}",),
+    "positive": ("It is reported that {topic} goes with {other}. Details of {topic} are given elsewhere.",),
     "passage": ("It is reported that {topic} goes with {other}. Details of {topic} are given elsewhere.",),
     "negative": ("Another report deals with {other} alone. It says nothing of what is asked here.",),
     "paraphrase": ("In other words: {sentence}",),

@@ -136,14 +136,14 @@ class TemplateWriter:
         if answer is None:
             return DraftError("malformed", raw, (prompt,))
         given = {field: answer[key] for field, key in self.template.gives.items()}
+        texts = {"query": seed.text, "positive": seed.text, "negative": "", **given}
+        if plain_words(texts["negative"]) == plain_words(texts["positive"]):
+            return DraftError("negative is positive", raw, (prompt,))
         asked = " ".join(plain_words(prompt.partition("<")[0]))
         for text in given.values():
             words = " ".join(plain_words(text))
             if not words or words in asked or words == " ".join(plain_words(seed.text)):
                 return DraftError("echo", raw, (prompt,))
-        texts = {"query": seed.text, "positive": seed.text, "negative": "", **given}
-        if plain_words(texts["negative"]) == plain_words(texts["positive"]):
-            return DraftError("negative is positive", raw, (prompt,))
         return Draft(texts["query"], texts["positive"], (prompt,), texts["negative"], attributes)
 
 
