@@ -29,9 +29,9 @@ def measure_for(data: TrainingData) -> Evaluator:
     if data.kind == "scored":
         from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
-        columns = [data.rows[name][:] for name in ("sentence1", "sentence2", "score")]
+        first, second, scores = (data.rows[name][:] for name in ("sentence1", "sentence2", "score"))
         made: Evaluator = EmbeddingSimilarityEvaluator(
-            *columns, main_similarity="cosine", name=data.name, write_csv=False
+            first, second, scores, main_similarity="cosine", name=data.name, write_csv=False
         )
         return made
     if data.kind not in ("pairs", "tuples"):
