@@ -257,7 +257,7 @@ def _packed(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], context: i
         stream.extend(encoded.ids)
         stream.append(tokenizer.eos_token_id)
     whole = len(stream) // context * context
-    rows: Tensor = torch.tensor(stream[:whole]).view(-1, context)
+    rows: Tensor = torch.tensor(stream[:whole], dtype=torch.long).view(-1, context)
     return rows
 
 

@@ -193,7 +193,7 @@ def _device(model: Any) -> Any:
 
 
 def _occurring(texts: Sequence[str], features: Any, tokenizer: Any, like: Any) -> Any:
-    """Mark the tokens of each text, (B, V), as far as the prompt had room; the first word also as it is after a space."""
+    """Mark the tokens of each text, (B, V), as far as the prompt had room; the first word also as after a space."""
     marks = like.new_zeros(like.shape)
     for row, text in enumerate(texts):
         marks[row, features["input_ids"][row][features["text_mask"][row].bool()]] = 1
