@@ -6,7 +6,7 @@ adapted by masked next-token prediction (MNTP); LLaRA (arXiv:2312.15503v1) that 
 
 Small here: the decoder of 5 million parameters made by ``embedlab.models.small_decoder``; docstring -> code of Python's
 standard library, whole modules held out (they were held out of the decoder's own training as well), 48 tokens of each
-text. MNTP and EBAE take as many steps on the same texts in the same order, without pairs; then all four arms take 30
+text. MNTP and EBAE take as many steps on the same texts in the same order, without pairs; then all four arms take 24
 contrastive steps of 24 pairs in the same order with the same learning rate. The causal arm and the two bidirectional
 ones pool by the mean, EBAE reads the last token of its prompt. Seeds draw the order of texts and pairs and what is
 hidden; the decoder is one. The two raw arms get no adaptation steps, which is what is being compared.
@@ -36,7 +36,7 @@ _LLM2VEC = "MTEB subset of 15 tasks, Mistral-7B and others: bidirectional alone 
 CLAIMS = (
     Claim(
         id="mntp-makes-up-for-the-switch",
-        words="After 30 contrastive steps, a bidirectional decoder adapted by MNTP beats one that was only switched.",
+        words="After 24 contrastive steps, a bidirectional decoder adapted by MNTP beats one that was only switched.",
         metric="mrr_mntp",
         baseline="mrr_bidirectional",
         direction="higher",
@@ -72,7 +72,7 @@ CLAIMS = (
     ),
     Claim(
         id="ebae-beats-causal",
-        words="After 30 contrastive steps, EBAE beats the causal decoder.",
+        words="After 24 contrastive steps, EBAE beats the causal decoder.",
         metric="mrr_ebae",
         baseline="mrr_causal",
         direction="higher",
@@ -98,7 +98,7 @@ class Level:
 
 LEVELS = {
     "smoke": Level("smoke", functions=60, adapt_steps=1, pair_steps=1, batch_size=4, max_length=24, test=8),
-    "cpu": Level("cpu", functions=1600, adapt_steps=80, pair_steps=30, batch_size=24, max_length=48, test=200),
+    "cpu": Level("cpu", functions=1600, adapt_steps=60, pair_steps=24, batch_size=24, max_length=48, test=150),
     "gpu": Level("cpu", functions=4000, adapt_steps=600, pair_steps=100, batch_size=64, max_length=128, test=700),
 }
 LEARNING_RATE = 5e-4  # for every arm and stage
