@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,15 @@ def test_a_part_of_another_recipe_sees_its_own_options(tmp_path: Path) -> None:
     assert part is not None
     part(None, None, Setting({"own": 5, "other": 3}, tmp_path, 0))
     assert seen[0].options == {"own": 5, "temperature": 9}
+
+
+def test_the_recipe_files_of_the_page_are_right(tmp_path: Path) -> None:
+    page = Path(__file__).parents[3] / "docs" / "train.md"
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    for name in ("faq.csv", "threads.parquet", "handbook"):
+        (tmp_path / name).touch()
+    for number, block in enumerate(blocks):
+        (tmp_path / "r.yaml").write_text(block)
+        rest = {"data": ROWS, "out": "made"} if number == 2 else {}
+        assert read_plan(tmp_path / "r.yaml", **rest).recipe.loss is not None

@@ -223,3 +223,72 @@ def test_what_cannot_be_trained_is_said(changes: Any, said: str, run: Any) -> No
     with pytest.raises(EmbedlabError) as caught:
         run(changes.pop("recipe", "contrastive"), **changes)
     assert said in str(caught.value)
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    folder = tmp_path / "handbook"
+    folder.mkdir()
+    for place, thing in enumerate(QUERIES[:40]):
+        (folder / f"{place}.txt").write_text(
+            f"The {thing} of today is here. Then {ANSWERS[place]} and more of it follows."
+        )
+    return folder
+
+
+def test_documents_alone_are_enough(run: Any, documents: Path) -> None:
+    report = run(data={"path": documents, "top_k": 20}, evaluate=False)
+    (used,) = report.data
+    assert used.kind == "pairs"
+    assert 10 < used.rows <= 40
+    assert any("lead back to their passage" in note for note in report.notes)
+
+
+def test_queries_of_an_endpoint_are_kept_with_the_model(
+    run: Any, documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from embedlab.text.synthesis import TemplateGenerator, pipelines
+
+    asked: list[str] = []
+    real = pipelines.synthesize_pairs
+
+    def standing_in(passages: Any, llm: str, path: Path, **options: Any) -> Any:
+        asked.append(llm)
+        return real(passages, TemplateGenerator(), path, **options)
+
+    monkeypatch.setattr(pipelines, "synthesize_pairs", standing_in)
+    url = "http://localhost:1/v1#model"
+    report = run(data={"path": documents, "queries": url, "top_k": None})
+    assert asked == [url]
+    assert report.data[0].kind == "pairs"
+    assert len((tmp_path / "out" / "queries" / "handbook.jsonl").read_text().splitlines()) >= 40
+    with pytest.raises(InputError, match="expected 'offline', or the URL"):
+        run(data={"path": documents, "queries": "gpt"}, out=tmp_path / "other")
+
+
+def test_a_recipe_may_train_in_its_own_way_and_finish_with_a_step_of_its_own(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Any] = []
+
+    def fit(model: Any, data: Any, setting: Any) -> Any:
+        said.append((data[0].kind, setting.arguments.max_steps, setting.options))
+        with torch.no_grad():
+            next(iter(model.parameters())).zero_()
+        return model
+
+    def post(model: Any, base: Any, setting: Any) -> Any:
+        first, before = next(iter(model.parameters())), next(iter(base.parameters()))
+        assert not first.any()
+        assert before.any()
+        return base
+
+    recipe = Recipe(
+        name="triplet", summary="Zeroes.", takes=("texts",), loss=None, fit=fit, post=post, options={"a": 1}
+    )
+    monkeypatch.setattr("embedlab.text.training.catalogue.find_recipe", lambda name: recipe)
+    report = run("triplet", data=Dataset.from_dict({"text": QUERIES}), a=2)
+    assert said == [("texts", 6, {"a": 2})]
+    assert next(iter(report.load().parameters())).any()
+    with pytest.raises(InputError, match="knows no adapters"):
+        run("triplet", lora=4)

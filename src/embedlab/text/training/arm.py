@@ -12,7 +12,7 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 from transformers import set_seed
 
-from embedlab.text.training.arguments import host_arguments
+from embedlab.text.training.arguments import host_arguments, num_steps
 from embedlab.text.training.fitting import Fitted, Step, fit
 from embedlab.text.training.kinds import suited
 from embedlab.text.training.processes import processes
@@ -88,9 +88,10 @@ def train_arm(
     set_seed(seed)
     began = time.perf_counter()
     if recipe.fit is not None:
+        steps = num_steps(chosen, [len(each.rows) for each in rows])
         trained = sum(weight.numel() for weight in model.parameters())
         model = recipe.fit(model, rows, setting)
-        fitted = Fitted(model.eval(), {}, int(host.max_steps), time.perf_counter() - began, trained)
+        fitted = Fitted(model.eval(), {}, steps, time.perf_counter() - began, trained)
     else:
         fitted = fit(recipe, model, rows, setting, lora=lora, resume=resume, score=score, on_step=on_step)
     model = fitted.model
