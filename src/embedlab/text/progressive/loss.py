@@ -219,12 +219,14 @@ class ProgressiveContrastiveLoss(CachedLossMixin, nn.Module):
             self._measured[name] = total + torch.where(known, value, 0), count + known.long()
 
         def share(gradient: Tensor) -> None:
-            note("hard_gradient_share", gradient[hard].abs().sum() / gradient[negative].abs().sum())
+            size = gradient.abs()
+            note("hard_gradient_share", (size * hard).sum() / (size * negative).sum())
 
         raised = raised + weights.log()[:, None]
+        easy = negative & ~hard
         note("hard_share", hard.sum() / negative.sum())
-        note("hard_weight", raised[hard].mean().exp())
-        note("easy_weight", raised[negative & ~hard].mean().exp())
+        note("hard_weight", (torch.where(hard, raised, 0).sum() / hard.sum()).exp())
+        note("easy_weight", (torch.where(easy, raised, 0).sum() / easy.sum()).exp())
         if cosines.requires_grad:
             cosines.register_hook(share)  # type: ignore[no-untyped-call]
 
