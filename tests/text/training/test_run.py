@@ -177,6 +177,29 @@ def test_the_baseline_gets_the_same_rows_in_the_same_order(run: Any, monkeypatch
     assert len(seen["triplet"]) == 6
 
 
+def test_an_interruption_of_the_baseline_costs_nothing_either(run: Any, tmp_path: Path) -> None:
+    scores = [float(place % 5) for place in range(len(QUERIES))]
+    scored = Dataset.from_dict({"sentence1": QUERIES, "sentence2": ANSWERS, "score": scores})
+
+    pressed: list[Step] = []
+
+    def at_the_baseline(step: Step) -> None:
+        if (step.arm, step.step) == ("cosine", 3) and not pressed:
+            pressed.append(step)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole = run("cosent", data=scored, compare=True, out=tmp_path / "whole")
+    with pytest.raises(TrainingStopped):
+        run("cosent", data=scored, compare=True, out=tmp_path / "cut", on_progress=at_the_baseline)
+    seen: list[Step] = []
+    rest = run("cosent", data=scored, compare=True, out=tmp_path / "cut", on_progress=seen.append)
+    assert "cosent" not in {step.arm for step in seen}  # finished before, and not trained a step further
+    assert rest.baseline is not None
+    assert whole.baseline is not None
+    assert (rest.losses, rest.baseline.losses) == (whole.losses, whole.baseline.losses)
+    assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+
 def test_a_batch_holds_no_text_twice_and_no_two_data_sets(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[list[str]] = []
 
