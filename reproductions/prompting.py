@@ -89,12 +89,11 @@ CLAIMS = (
         "ndcg_hybrid",
         "ndcg_tenth",
         0.0,
-        ("BEIR nDCG@10 of 45-50 fused, for frozen 8B and 70B models", "arXiv:2404.18424v2, table 2 (approximate)"),
     ),
 )
-STOP_WORDS = tuple(
+STOP_WORDS = (
     "a an and any are as at be been by can do does for from has have how in is it its not of on one or that the there "
-    "this to was what which with".split()
+    "this to was what which with"
 )
 
 METHODS = ("last", "mean", "weighted_mean", "eol", "echo_last", "echo", "meta", "token_prepend")
@@ -222,7 +221,7 @@ def _scores(setting: Level) -> tuple[Floats, Floats, Floats]:
     sample = encoder.fit(documents, fix="whiten")
     dense = sample.encode_query(asked) @ sample.encode_document(documents).T
     encoder.host.pop(-1)  # sparse weights come from the states as they are
-    weights = [encoder.encode_sparse(texts, stop_words=STOP_WORDS) for texts in (asked, documents)]
+    weights = [encoder.encode_sparse(texts, stop_words=STOP_WORDS.split()) for texts in (asked, documents)]
     sparse = (weights[0] @ weights[1].T).toarray()
     grades = np.array([[data.qrels[query].get(key, 0) for key in keys] for query in queries], dtype=np.float64)
     return np.asarray(dense, dtype=np.float64), np.asarray(sparse, dtype=np.float64), grades
