@@ -23,6 +23,14 @@ from zlib import crc32
 from embedlab._core.errors import unknown_name
 from embedlab._core.extras import require
 from embedlab._core.files import atomic_folder, embedlab_home
+from embedlab.data.loaders import (
+    load_debian_packages,
+    load_labels,
+    load_sick,
+    load_stdlib_functions,
+    load_stsb,
+    load_texts,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -344,8 +352,6 @@ standard library that `load_stdlib_functions` marks as held out. All settings ar
 
 
 def _sentences() -> Iterator[str]:
-    from embedlab.data.loaders import load_sick, load_stsb
-
     tested = [*map(load_stsb, ("dev", "test")), *map(load_sick, ("trial", "test"))]
     keys = {_key(text) for pairs in tested for text in (*pairs.first, *pairs.second)}
     for pairs in (load_stsb("train"), load_sick("train")):
@@ -358,8 +364,6 @@ def _key(text: str) -> str:
 
 def _running(name: str) -> Iterator[str]:
     """Read running text by paragraphs, joining short ones."""
-    from embedlab.data.loaders import load_texts
-
     for text in load_texts(name).values():
         piece = ""
         for paragraph in re.split(r"\n\s*\n" if "\n\n" in text or "\n\n\n" in text else "\n", text):
@@ -375,21 +379,15 @@ def _untokenised(text: str) -> str:
 
 
 def _titles() -> Iterator[str]:
-    from embedlab.data.loaders import load_labels
-
     yield from load_labels("stackoverflow-titles").texts
 
 
 def _packages() -> Iterator[str]:
-    from embedlab.data.loaders import load_debian_packages
-
     for package in load_debian_packages():
         yield f"{package.name}: {package.short}. {' '.join(package.long.split())}"[:800]
 
 
 def _functions() -> Iterator[str]:
-    from embedlab.data.loaders.functions import load_stdlib_functions
-
     for function in load_stdlib_functions():
         if not function.held_out:
             yield f"# {function.summary}\n{function.code}"
