@@ -111,9 +111,11 @@ class _Run:
         plan, chief = self.plan, processes().is_main_process
         self._say("reading data")
         start = load_start(plan.model)
-        loaded = load_data(plan, self.work, seed=plan.seed)
+        with processes().main_process_first():
+            self._make_room(chief)
+            loaded = load_data(plan, self.work, seed=plan.seed)
         mark = _mark(plan, start, loaded)
-        done = self._earlier(mark, chief)
+        done = self._earlier(mark) if self.resume else None
         if done is not None:
             return done
         parts, notes = split_data(plan, loaded, start)
@@ -144,34 +146,34 @@ class _Run:
             self._write(report, arm.fitted.model)
         return report
 
-    def _earlier(self, mark: str, chief: bool) -> TrainingReport | None:
-        """Return the report if this very run is finished already; see that nothing else is in the way."""
+    def _make_room(self, chief: bool) -> None:
+        """See that nothing of others is in the way, and begin anew if that is wanted."""
         out = self.plan.out
         if out.is_file():
             raise InputError(f"out={out}: there is a file of this name; choose another")
-        ours = (out / REPORT).is_file()
-        if out.is_dir() and any(out.iterdir()):
-            if not ours:
-                raise InputError(f"out={out}: the folder holds other files; choose another")
-            if self.resume:
-                report = TrainingReport.read(out)
-                if report.fingerprint == mark:
-                    return report
-                raise InputError(f"out={out}: holds the result of another run; choose another, or begin anew (--fresh)")
-        if not self.resume:
-            if chief:
-                shutil.rmtree(self.work, ignore_errors=True)
+        if out.is_dir() and any(out.iterdir()) and not (out / REPORT).is_file():
+            raise InputError(f"out={out}: the folder holds other files; choose another")
+        if chief and not self.resume:
+            shutil.rmtree(self.work, ignore_errors=True)
+
+    def _earlier(self, mark: str) -> TrainingReport | None:
+        """Return the report if this very run is finished already; refuse to mix it with another."""
+        out, record = self.plan.out, self.work / "run.json"
+        if (out / REPORT).is_file():
+            report = TrainingReport.read(out)
+            if report.fingerprint == mark:
+                return report
+            raise InputError(f"out={out}: holds the result of another run; choose another, or begin anew (--fresh)")
+        if not record.is_file():
             return None
-        record = self.work / "run.json"
-        if record.is_file():
-            earlier = json.loads(record.read_text(encoding="utf-8"))
-            if earlier["mark"] != mark:
-                now = json.loads(json.dumps(self.plan.to_dict(), default=str))
-                odd = [key for key in now if now[key] != earlier["plan"].get(key)] or ["the content of the data"]
-                raise InputError(
-                    f"out={out}: {self.work} holds an unfinished run that differs in {', '.join(odd)}; run it "
-                    "as it was, begin anew (--fresh), or choose another out"
-                )
+        earlier = json.loads(record.read_text(encoding="utf-8"))
+        if earlier["mark"] != mark:
+            now = json.loads(json.dumps(self.plan.to_dict(), default=str))
+            odd = [key for key in now if now[key] != earlier["plan"].get(key)] or ["the content of the data"]
+            raise InputError(
+                f"out={out}: {self.work} holds an unfinished run that differs in {', '.join(odd)}; run it as it was, "
+                "begin anew (--fresh), or choose another out"
+            )
         return None
 
     def _exam(self, parts: Parts) -> Exam | None:
@@ -323,7 +325,7 @@ def _asked(data: TrainingData, folder: Path) -> TrainingData:
 
 
 def _mark(plan: Plan, start: SentenceTransformer, loaded: Sequence[Loaded]) -> str:
-    """Hash over all that decides the weights; what the evaluation adds to it, and the baseline, may change."""
+    """Hash over the plan, the data and a start model without a name: what makes two runs the same run."""
     from embedlab.models.sentence_transformer import SentenceTransformerModel
 
     decides = plan.to_dict()
