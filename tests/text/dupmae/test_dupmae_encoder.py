@@ -75,6 +75,14 @@ def test_a_document_keeps_its_strongest_words_and_no_more(duplex, vectors):
         assert_allclose(np.sort(row)[-5:], np.sort(scores)[-5:], rtol=1e-6)
 
 
+def test_fewer_words_are_those_of_a_smaller_sparse_k(duplex):
+    texts = [*TEXTS, ""]
+    fewer, direct = duplex.encode_document(texts).with_words(3), encoder(sparse_k=3).encode_document(texts)
+    assert_allclose(fewer.words.toarray(), direct.words.toarray(), atol=1e-5)
+    assert fewer.words.nnz == 15
+    assert duplex.encode_document(texts).with_words(0).words.nnz == 0
+
+
 def test_a_query_is_not_cut(duplex, vectors):
     assert vectors[0].words.shape == (3, duplex.pooling.vocabulary)
     assert (vectors[0].words != 0).all()

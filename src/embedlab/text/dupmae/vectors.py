@@ -39,6 +39,28 @@ class DuplexDocuments:
         place = int(np.ceil(np.log2(max(2, self.words.shape[1]))))
         return float(32 * self.dense.shape[1] + (32 + place) * self.words.nnz / max(1, len(self)))
 
+    def with_words(self, count: int) -> Self:
+        """Keep fewer words of each document, such as to compare representations of one size.
+
+        Args:
+            count: How many to keep, the strongest; at least 0.
+
+        Returns:
+            The documents, as if they had been encoded with this ``sparse_k``.
+
+        Raises:
+            InputError: ``count`` is negative.
+        """
+        if count < 0:
+            raise InputError(f"count={count}: must be at least 0")
+        starts = self.words.indptr
+        rows = np.repeat(np.arange(len(self)), np.diff(starts))
+        order = np.lexsort((-self.words.data, rows))  # within each document, strongest first
+        kept = np.sort(order[np.arange(len(order)) - starts[rows] < count])
+        ends = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=len(self)))])
+        words = sparse.csr_array((self.words.data[kept], self.words.indices[kept], ends), shape=self.words.shape)
+        return type(self)(self.dense, words)
+
     def save(self, path: str | Path) -> None:
         """Write the vectors to an ``.npz`` file, without pickle.
 
