@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Base = Callable[[list[Tensor]], Tensor]  # the base loss of one vector per text: columns of (B, d) -> ()
 
+_LAYERS = "read_layers"  # travels with a column of a cached loss, from the step to its backward pass
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
@@ -114,9 +116,6 @@ class _Elastic(nn.Module):
         if with_backward:
             value.backward()  # type: ignore[no-untyped-call]
         return value.detach() if with_backward else value
-
-
-_LAYERS = "read_layers"  # travels with a column of a cached loss, from the step to its backward pass
 
 
 class TwoDMatryoshkaLoss(_Elastic):
