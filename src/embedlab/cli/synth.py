@@ -65,7 +65,7 @@ def synth(
     from embedlab.cli.console import err, print_json
     from embedlab.cli.console import out as console
     from embedlab.models import load_model
-    from embedlab.text.synthesis import consistency_filter, offline_queries
+    from embedlab.text.synthesis import consistency_filter, copied_share, offline_queries
 
     passages = _passages(source)[:limit]
     if not passages:
@@ -93,14 +93,16 @@ def synth(
         rows.append(row | {"kind": pair.kind, "group": passages[pair.source].group})
     atomic_write(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     tokens = None if used is None else {"prompt": used.prompt_tokens, "completion": used.completion_tokens}
+    copied = sum(copied_share(pair.query, pair.passage) for pair in kept) / max(len(kept), 1)
     if as_json:
         told = {"passages": len(passages), "written": written, "rows": len(rows), "refused": refused, "tokens": tokens}
-        print_json(told)
+        print_json(told | {"copied": copied})
         return
     console.print(f"{len(rows):,} rows of {len(passages):,} passages in {out}", markup=False)
     for reason, count in sorted(refused.items()):
         if count:
             console.print(f"  refused, {reason}: {count:,}")
+    console.print(f"  words of a query that its passage holds too: {copied:.0%}")
     if tokens is not None:
         console.print(f"tokens: {tokens['prompt']:,} sent, {tokens['completion']:,} received")
     if llm is not None and not avoid:

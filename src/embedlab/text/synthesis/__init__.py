@@ -25,7 +25,7 @@ from embedlab.text.synthesis.clusters import (
 )
 from embedlab.text.synthesis.consistency import ConsistencyReport, consistency_filter
 from embedlab.text.synthesis.distill import distillation_rows
-from embedlab.text.synthesis.filters import QualityFilter
+from embedlab.text.synthesis.filters import QualityFilter, copied_share
 from embedlab.text.synthesis.generators import (
     CallableGenerator,
     EndpointGenerator,
@@ -115,6 +115,7 @@ __all__ = [
     "assignment_entropy",
     "balance",
     "consistency_filter",
+    "copied_share",
     "distillation_rows",
     "drop_false_labels",
     "example",

@@ -122,8 +122,7 @@ class QualityFilter:
         limits = ((draft.query, self._query_chars), (draft.positive, self._passage_chars))
         if any(not low <= len(text.strip()) <= high for text, (low, high) in limits):
             return "length"
-        words = set(plain_words(draft.query))
-        if self._max_copied < 1 and len(words & set(plain_words(draft.positive))) > self._max_copied * len(words):
+        if self._max_copied < 1 and copied_share(draft.query, draft.positive) > self._max_copied:
             return "copied"
         return "overlap" if (self._runs(draft.query) | self._runs(draft.positive)) & self._banned else ""
 
@@ -147,3 +146,23 @@ class QualityFilter:
             cosines = rows @ self._vectors[start : start + _BLOCK].T  # (2, N, block)
             nearest = np.maximum(nearest, cosines.max(axis=(0, 2)))
         return nearest >= self._max_cosine - 1e-6  # a copy must not pass because of rounding
+
+
+def copied_share(query: str, passage: str) -> float:
+    """Measure which share of a query's distinct words its passage holds too.
+
+    A query that copies its passage teaches to compare words. Queries of people share about half of theirs.
+
+    Args:
+        query: The query.
+        passage: The passage.
+
+    Returns:
+        The share, in [0, 1]; 0 for a query without words.
+
+    Example:
+        >>> copied_share("Why does heat flow?", "Heat flows from hot to cold.")
+        0.25
+    """
+    words = set(plain_words(query))
+    return len(words & set(plain_words(passage))) / max(len(words), 1)
