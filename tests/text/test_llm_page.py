@@ -37,3 +37,11 @@ def test_what_a_row_names_is_there(row: list[str]) -> None:
             assert name in recipes | HOST, name
     for name in re.findall(r"`([^`]+)`", test):
         assert (ROOT / "tests" / name).is_file(), name
+
+
+def test_the_python_of_the_page_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(block, "llm-and-embeddings.md", "exec"), names)
+    assert names["kept"]
+    assert names["better"]
