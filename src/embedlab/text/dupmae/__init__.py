@@ -95,6 +95,8 @@ METHOD = {
         "and exclude_masked choose the paper's.",
         "The projection of [CLS] starts orthonormal, so that the dense part is of use before fine-tuning; the official "
         "code has no such part.",
+        "DuplexEncoder.balance, which is optional, scales the dense part so that both halves weigh alike before "
+        "fine-tuning; the paper leaves that to training.",
         "The representation, its index and the fine-tuning of both halves are not in the official code; they are "
         "written from section 3.4 of the paper.",
     ],
