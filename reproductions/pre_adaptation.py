@@ -99,7 +99,7 @@ LEVELS = {
     "cpu": Level("cpu", functions=1600, adapt_steps=60, pair_steps=24, batch_size=24, max_length=48, test=150),
     "gpu": Level("cpu", functions=4000, adapt_steps=600, pair_steps=100, batch_size=64, max_length=128, test=700),
 }
-LEARNING_RATE = 5e-4  # for every arm and stage
+LEARNING_RATE = 1e-3  # for every arm and stage
 
 
 def run(seed: int, level: str) -> dict[str, float | str]:

@@ -1,6 +1,6 @@
 """A small causal language model, trained here on texts at hand, for methods that need a decoder.
 
-``python -m embedlab.models.small_decoder`` makes it once, in about six minutes of two cores, and keeps it below
+``python -m embedlab.models.small_decoder`` makes it once, in about five minutes of two quiet cores, and keeps it below
 ``embedlab_home()/made``. It knows English only so far; what is measured with it are differences between methods.
 """
 
@@ -120,8 +120,8 @@ def small_decoder(*, size: str = "cpu", seed: int = 0) -> Path:
     five of the standard library were left out.
 
     Args:
-        size: ``"cpu"``: 4 layers of 256, about 5.3 million parameters, six minutes on two cores; or ``"smoke"``:
-            2 layers of 64, seconds, and good for nothing but running code.
+        size: ``"cpu"``: 4 layers of 256, 5.3 million parameters, about five minutes on two quiet cores; or
+            ``"smoke"``: 2 layers of 64, seconds, and good for nothing but running code.
         seed: Of the weights and the order of the texts.
 
     Returns:
