@@ -74,8 +74,8 @@ def headline(report: dict[str, Any]) -> str:
     gains = {arm: 100 * (numbers(report, f"map_{arm}") - numbers(report, "map_unguided")).mean() for arm in ARMS}
     caught = 100 * numbers(report, "mask_recall_guided").mean()
     return (
-        f"**The guide catches {caught:.0f} % of the false negatives and wins {gains['guided']:.1f} of the "
-        f"{gains['oracle']:.1f} points of MAP that dropping all of them wins; a random guide: {gains['random']:+.1f}.**\n"
+        f"**The guide catches {caught:.0f} % of the false negatives and wins {gains['guided']:.1f} of the\n"
+        f"{gains['oracle']:.1f} points of MAP that dropping all of them wins; a random one {gains['random']:+.1f}.**\n"
     )
 
 
