@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import socket
 from functools import cache
 from pathlib import Path
@@ -28,6 +27,7 @@ from torch.nn.functional import normalize
 
 from embedlab._core.errors import InputError
 from embedlab.testing import contracts
+from embedlab.testing.contract import random_state_kept
 from embedlab.testing.tiny import tiny_encoder
 from embedlab.testing.tiny_decoder import tiny_decoder
 from embedlab.text.gist import CachedGuidedContrastiveLoss, GuidedContrastiveLoss
@@ -168,6 +168,27 @@ def test_the_encoder_runs_once_per_column_and_no_state_is_kept() -> None:
     hooks = [len(block._forward_hooks) + len(block._forward_pre_hooks) for block in model[0].auto_model.encoder.layer]
     assert hooks == [1] * DEPTH  # the counter's own
     assert "forward" not in model.__dict__
+
+
+def test_what_is_kept_for_the_backward_pass_is_close_to_the_base_loss() -> None:
+    model = encoder()
+
+    def kept_bytes(loss: nn.Module) -> int:
+        storages: dict[int, int] = {}
+        kept = []  # alive, so that no address is used twice
+
+        def note(tensor: Tensor) -> Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            kept.append(tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss(columns(model), SCORES)
+        return sum(storages.values())
+
+    base = kept_bytes(CoSENTLoss(model))
+    assert kept_bytes(TwoDMatryoshkaLoss(model, CoSENTLoss(model))) < 1.1 * base
+    assert kept_bytes(EspressoLoss(model, CoSENTLoss(model), dim=8)) < 1.3 * base
 
 
 def losses(model: SentenceTransformer) -> dict[str, nn.Module]:
@@ -322,11 +343,8 @@ def test_the_teacher_stands_still_unless_told_otherwise() -> None:
 def test_draws_follow_seed_and_step_and_no_global_state() -> None:
     model = encoder()
     first, second = (TwoDMatryoshkaLoss(model, CoSENTLoss(model), seed=1) for _ in range(2))
-    random.seed(0)
-    torch.manual_seed(0)
-    drawn = [first.draw() for _ in range(300)]
-    random.seed(7)
-    torch.manual_seed(7)
+    with random_state_kept("drawing"):
+        drawn = [first.draw() for _ in range(300)]
     assert drawn == [second.draw() for _ in range(300)]
     counts = [sum(draw.layers == (n,) for draw in drawn) for n in (1, 2, 3)]
     assert min(counts) > 70
@@ -349,38 +367,39 @@ def test_all_is_the_average_of_one() -> None:
     torch.testing.assert_close(whole, torch.stack(each).mean())
 
 
-def one_rank(rank: int, port: int, name: str, folder: Path) -> None:
+def one_rank(rank: int, port: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    random.seed(rank)
-    torch.manual_seed(rank)
-    model = encoder()
-    base = losses(model)[name]
-    loss = TwoDMatryoshkaLoss(model, base, seed=4)
-    parallel = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
-    loss.model = base.model = parallel
-    if name == "cached":
-        base.loss.model = parallel
-    seen, draw = [], loss.draw
-    loss.draw = lambda: seen.append(draw()) or seen[-1]  # type: ignore[method-assign]
-    mine = slice(2 * rank, 2 * rank + 2)
-    for _ in range(4):
-        loss(
-            [{k: v[mine] for k, v in c.items() if torch.is_tensor(v)} for c in columns(model)], SCORES[mine]
-        ).backward()
-    torch.save({"seen": [[*d.layers, *d.dims] for d in seen], "gradient": gradient(model)}, folder / f"{rank}.pt")
+    found = {}
+    for name in ("cosent", "cached"):
+        model = encoder()
+        base = losses(model)[name]
+        loss = TwoDMatryoshkaLoss(model, base, seed=4)
+        parallel = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+        loss.model = base.model = parallel
+        if name == "cached":
+            base.loss.model = parallel
+        mine = slice(2 * rank, 2 * rank + 2)
+        seen, draw = [], loss.draw
+        loss.draw = lambda seen=seen, draw=draw: seen.append(draw()) or seen[-1]
+        for _ in range(4):
+            batch = [{k: v[mine] for k, v in c.items() if torch.is_tensor(v)} for c in columns(model)]
+            loss(batch, SCORES[mine]).backward()
+        found[name] = {"seen": [[*each.layers, *each.dims] for each in seen], "gradient": gradient(model)}
+    torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("name", ["cosent", "cached"])
-def test_two_processes_draw_the_same_and_share_gradients(name: str, tmp_path: Path) -> None:
+def test_two_processes_draw_the_same_and_share_gradients(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(one_rank, (port, name, tmp_path), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert first["seen"] == second["seen"]
-    assert len({tuple(draw) for draw in first["seen"]}) > 1
-    torch.testing.assert_close(first["gradient"], second["gradient"])
+    mp.spawn(one_rank, (port, tmp_path), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for name in ("cosent", "cached"):
+        first, second = (rank[name] for rank in ranks)
+        assert first["seen"] == second["seen"]
+        assert len({tuple(draw) for draw in first["seen"]}) > 1
+        torch.testing.assert_close(first["gradient"], second["gradient"])
 
 
 def test_it_works_with_gradient_checkpointing_and_copies() -> None:
