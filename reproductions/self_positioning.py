@@ -13,6 +13,11 @@ number out of three on development data: a scale of its vector or, for the searc
 questions or queries; no text of the tests or of development is trained on.
 
 Falsified if: the learned merge is worse than the plain average of the task vectors on the tests' mean in most seeds.
+
+What was found: the learned merge beats every fixed merge, and joint training on imbalanced data in two of three seeds,
+by less than the half point asked for. It does not beat joint training on resampled data. The likely reason: the start
+is a damaged model that every task repairs, so tasks help each other more than they conflict, and only joint training
+passes that help on.
 """
 
 from __future__ import annotations
