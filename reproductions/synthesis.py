@@ -130,6 +130,9 @@ def run(seed: int, level: str) -> dict[str, float | str]:
         "mistakes_left": float(wrong[report.kept].mean()),
         "ndcg_untrained": _untrained(setting.documents),
     }
+    for top_k in (1, 3, 30):  # what stricter and looser filters would have done
+        numbers[f"mistakes_removed_top{top_k}"] = float((report.ranks[wrong] > top_k).mean())
+        numbers[f"right_kept_top{top_k}"] = float((report.ranks[~wrong] <= top_k).mean())
     for name, arm in arms.items():
         model = _student()
         _train(model, [(pair.query, pair.passage) for pair in arm], setting, seed)
