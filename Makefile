@@ -34,14 +34,19 @@ static: $(FULL)/stamp
 	$(RUN)/lint-imports
 
 bench: $(FULL)/stamp $(PEERS)/stamp ## Run every benchmark beside its peers; results go to benchmarks/results/
+	$(RUN)/python benchmarks/dupmae.py
 	$(RUN)/python benchmarks/encode.py
 	$(RUN)/python benchmarks/evaluate.py
 	$(RUN)/python benchmarks/geometry.py --peers $(PEERS)/bin/python
 	$(RUN)/python benchmarks/gist.py
+	$(RUN)/python benchmarks/merge.py
 	$(RUN)/python benchmarks/mmteb.py
+	$(RUN)/python benchmarks/nv_embed.py
 	$(RUN)/python benchmarks/observatory.py
+	$(RUN)/python benchmarks/prompting.py
 	$(RUN)/python benchmarks/relative.py
 	$(RUN)/python benchmarks/serve.py
+	$(RUN)/python benchmarks/train.py
 	$(RUN)/python benchmarks/tte_depth.py --peers $(PEERS)/bin/python
 	$(PEERS)/bin/python benchmarks/pipeline.py
 
