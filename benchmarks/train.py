@@ -291,20 +291,22 @@ def main() -> None:
     from embedlab._core.files import atomic_write
     from embedlab._core.machine import commit, hardware, versions
 
-    earlier = json.loads(RESULT.read_text()) if RESULT.is_file() and args.only else {"rows": [], "truncated": None}
-    lines = {row["line"]: row for row in earlier["rows"]}
+    measured = {}
     for name in [args.only] if args.only else LINES:
         if name in LINES:
-            lines[name] = compare(name, args.turns, args.steps)
-            shown = "  ".join(f"{key} {value:.2f}" for key, value in lines[name].items() if key.startswith("ratio"))
+            measured[name] = compare(name, args.turns, args.steps)
+            shown = "  ".join(f"{key} {value:.2f}" for key, value in measured[name].items() if key.startswith("ratio"))
             print(f"{name:40} {shown}", flush=True)
-    encode = truncated() if args.only in (None, "truncated") else earlier["truncated"]
+    encode = truncated() if args.only in (None, "truncated") else None
+    # read now and not before: another line may have been measured meanwhile
+    earlier = json.loads(RESULT.read_text()) if RESULT.is_file() and args.only else {"rows": [], "truncated": None}
+    lines = {row["line"]: row for row in earlier["rows"]} | measured
     report = {
         "commit": commit(Path(__file__).parent),
         "hardware": hardware(),
         "versions": versions(),
         "rows": [lines[name] for name in LINES if name in lines],
-        "truncated": encode,
+        "truncated": encode or earlier["truncated"],
     }
     atomic_write(RESULT, json.dumps(report, indent=2) + "\n")
 
