@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from sentence_transformers import SentenceTransformer
 from transformers import set_seed
 
@@ -66,41 +67,42 @@ def train_arm(
     Returns:
         The trained model and its data.
     """
-    set_seed(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    setting = Setting(options, folder, seed)
-    model = copy.deepcopy(start)
-    with processes().main_process_first():  # the first fills stores and caches, the others find them
-        rows = list(data)
-        if recipe.data is not None and not prepared:
-            rows = list(recipe.data(rows, model, setting))
-        rows = suited(rows, recipe, seed=seed)
-        if recipe.modules is not None:
-            model = recipe.modules(model, setting)
-        chosen = dict(arguments)
-        longest, limit = model.max_seq_length, chosen.pop("max_length")
-        host = host_arguments(chosen, rows, folder / "checkpoints", seed=seed)
-        setting = Setting(options, folder, seed, host)
-    base = copy.deepcopy(model) if recipe.post is not None else model
-    limited = limit is not None and isinstance(longest, int) and limit < longest
-    if limited:
-        model.max_seq_length = limit
-    set_seed(seed)
-    began = time.perf_counter()
-    if recipe.fit is not None:
-        steps = num_steps(chosen, [len(each.rows) for each in rows])
-        trained = sum(weight.numel() for weight in model.parameters())
-        model = recipe.fit(model, rows, setting)
-        fitted = Fitted(model.eval(), {}, steps, time.perf_counter() - began, trained)
-    else:
-        fitted = fit(recipe, model, rows, setting, lora=lora, resume=resume, score=score, on_step=on_step)
-    model = fitted.model
-    if limited:
-        model.max_seq_length = longest
-    if recipe.post is not None:
-        model = recipe.post(model, base, setting).eval()
-    _remember_prompts(model, host.prompts)
-    return Arm(Fitted(model, fitted.losses, fitted.steps, fitted.seconds, fitted.trained_parameters), tuple(rows))
+    with torch.random.fork_rng():  # hosts draw from the global state; give it back
+        set_seed(seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        setting = Setting(options, folder, seed)
+        model = copy.deepcopy(start)
+        with processes().main_process_first():  # the first fills stores and caches, the others find them
+            rows = list(data)
+            if recipe.data is not None and not prepared:
+                rows = list(recipe.data(rows, model, setting))
+            rows = suited(rows, recipe, seed=seed)
+            if recipe.modules is not None:
+                model = recipe.modules(model, setting)
+            chosen = dict(arguments)
+            longest, limit = model.max_seq_length, chosen.pop("max_length")
+            host = host_arguments(chosen, rows, folder / "checkpoints", seed=seed)
+            setting = Setting(options, folder, seed, host)
+        base = copy.deepcopy(model) if recipe.post is not None else model
+        limited = limit is not None and isinstance(longest, int) and limit < longest
+        if limited:
+            model.max_seq_length = limit
+        set_seed(seed)
+        began = time.perf_counter()
+        if recipe.fit is not None:
+            steps = num_steps(chosen, [len(each.rows) for each in rows])
+            trained = sum(weight.numel() for weight in model.parameters())
+            model = recipe.fit(model, rows, setting)
+            fitted = Fitted(model.eval(), {}, steps, time.perf_counter() - began, trained)
+        else:
+            fitted = fit(recipe, model, rows, setting, lora=lora, resume=resume, score=score, on_step=on_step)
+        model = fitted.model
+        if limited:
+            model.max_seq_length = longest
+        if recipe.post is not None:
+            model = recipe.post(model, base, setting).eval()
+        _remember_prompts(model, host.prompts)
+        return Arm(Fitted(model, fitted.losses, fitted.steps, fitted.seconds, fitted.trained_parameters), tuple(rows))
 
 
 def _remember_prompts(model: SentenceTransformer, prompts: Any) -> None:
