@@ -282,7 +282,9 @@ class TestIndexing:
         while empty.get(f"/api/jobs/{job['id']}").json()["state"] in ("queued", "running"):
             hits = empty.get("/api/collections/n/search?query=very+first+document&mode=lexical").json()["hits"]
             assert hits[0]["source"] == "first.md"
-            assert empty.get("/api/collections/n").json()["writing"] in (True, False)
+            shown = empty.get("/api/collections/n")
+            assert shown.status_code == 200, shown.text
+            assert shown.json()["writing"] in (True, False)
             seen += 1
         done = finished(empty, job)
         assert seen > 0

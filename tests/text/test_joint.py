@@ -38,8 +38,8 @@ def test_the_sum_of_a_sentence_loss_seen_both_ways_and_a_loop_over_tokens(model)
         nats += [-logs[place, token] for place, token in enumerate(ids[1:])]
     writing = torch.stack(nats).mean()
     torch.testing.assert_close(got, embedding + 0.3 * writing, atol=1e-5, rtol=1e-5)
-    assert loss.parts["writing"] == pytest.approx(float(writing), abs=1e-5)
-    assert loss.parts["embedding"] == pytest.approx(float(embedding), abs=1e-5)
+    assert loss.parts["writing"] == pytest.approx(writing.item(), abs=1e-5)
+    assert loss.parts["embedding"] == pytest.approx(embedding.item(), abs=1e-5)
 
 
 def test_the_direction_is_restored_even_after_an_error(model):

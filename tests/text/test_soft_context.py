@@ -139,12 +139,12 @@ def test_memory_and_contexts_exclude_each_other(compressor):
 
 
 def test_writers_read_a_secret_and_correct_their_guess(tmp_path):
-    save_tiny_decoder(tmp_path, texts=AFTER, dim=32, num_layers=1)
+    save_tiny_decoder(tmp_path, texts=AFTER, dim=32)
     decoder, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     encoder = Secret()
     vectors = encoder.encode_document(AFTER)
     first = PrefixInverter(decoder, tokenizer, tokens_per_vector=2, max_tokens=8)
-    first.fit(vectors, AFTER, steps=30, batch_size=6, learning_rate=1e-2)
+    first.fit(vectors, AFTER, steps=80, batch_size=12, learning_rate=1e-2)
     found = leakage(vectors, AFTER, inverter=first, encode=encoder.encode_document)
     assert found.cosine.mean() > 0.9
     assert first.invert(vectors[:2], num_beams=2) == first.invert(vectors[:2])
@@ -154,7 +154,7 @@ def test_writers_read_a_secret_and_correct_their_guess(tmp_path):
             return ["so the cat is safe"] * len(rows)
 
     corrector = IterativeCorrector(encoder, Bad(), decoder, tokenizer, tokens_per_vector=2, max_tokens=8)
-    corrector.fit(vectors, AFTER, steps=30, batch_size=6, learning_rate=1e-2)
+    corrector.fit(vectors, AFTER, steps=80, batch_size=12, learning_rate=1e-2)
     went = corrector.correct(vectors, rounds=2, num_beams=2)
     assert (np.diff(went.cosines, axis=1) >= 0).all()
     assert went.cosines[:, -1].mean() > went.cosines[:, 0].mean() + 0.5
