@@ -30,7 +30,7 @@ ROOMS = (
     "understand",
 )
 KINDS = ("loss", "module", "surgery", "trainer", "table", "codec", "embedder", "concept", "task", "probe")
-EXTRAS = ("train", "evaluate", "words", "graphs", "concepts", "vision", "distributed")
+EXTRAS = ("train", "evaluate", "codecs", "words", "graphs", "concepts", "vision", "distributed")
 
 # field -> (what it must be, in words; the check)
 _FIELDS: dict[str, tuple[str, Any]] = {
