@@ -20,7 +20,60 @@ from embedlab.text.inversion.measures import Inverter, checked, cosines
 from embedlab.text.soft_context.reader import VectorReader, right_padded, train
 
 
-class PrefixInverter:
+class _Writer:
+    """What both inverters are: a reader of vectors on a copy of a language model, trained to write texts."""
+
+    def __init__(
+        self,
+        decoder: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        tokens_per_vector: int,
+        max_tokens: int,
+        seed: int,
+    ) -> None:
+        for name, value, least in (("tokens_per_vector", tokens_per_vector, 1), ("max_tokens", max_tokens, 2)):
+            if value < least:
+                raise InputError(f"{name}={value}: must be at least {least}")
+        for token in ("bos", "eos", "pad"):
+            if getattr(tokenizer, f"{token}_token_id") is None:
+                raise InputError(f"the tokenizer has no {token} token: set tokenizer.{token}_token")
+        self._decoder, self._tokenizer = decoder, tokenizer
+        self._tokens_per_vector, self._max_tokens, self._seed = tokens_per_vector, max_tokens, seed
+        self.reader: VectorReader | None = None
+        self.losses: tuple[float, ...] = ()
+
+    def _learn(
+        self,
+        views: NDArray[np.float64],  # (N, S, D)
+        prompts: Sequence[list[int]],
+        texts: Sequence[str],
+        folder: Path | None,
+        **arguments: Any,
+    ) -> None:
+        """Train a fresh reader to write each text after its vectors and its prompt."""
+        self.reader = VectorReader.on(
+            self._decoder, dim=views.shape[2], tokens_per_vector=self._tokens_per_vector, seed=self._seed
+        )
+        cut = self._cut(texts, self._max_tokens - 1)
+        targets = [[*ids, self._tokenizer.eos_token_id] for ids in cut]
+        samples = [Sample(*parts) for parts in zip(views, prompts, targets, strict=True)]
+        with tempfile.TemporaryDirectory() as spare:
+            self.losses = train(
+                self.reader,
+                samples,
+                folder=folder or Path(spare),
+                collate=Collate(self._tokenizer.pad_token_id),
+                seed=self._seed,
+                **arguments,
+            )
+
+    def _cut(self, texts: Sequence[str], length: int) -> list[list[int]]:
+        cut = self._tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=length)
+        return list(cut["input_ids"])
+
+
+class PrefixInverter(_Writer):
     """Write the text of a vector: the vector becomes soft tokens in front of a causal language model.
 
     Everything is trained, projector and language model, to predict the text after its vector.
@@ -59,11 +112,7 @@ class PrefixInverter:
         max_tokens: int = 32,
         seed: int = 0,
     ) -> None:
-        _check_writer(tokenizer, tokens_per_vector, max_tokens)
-        self._decoder, self._tokenizer = decoder, tokenizer
-        self._tokens_per_vector, self._max_tokens, self._seed = tokens_per_vector, max_tokens, seed
-        self.reader: VectorReader | None = None
-        self.losses: tuple[float, ...] = ()
+        super().__init__(decoder, tokenizer, tokens_per_vector=tokens_per_vector, max_tokens=max_tokens, seed=seed)
 
     def fit(
         self,
@@ -97,17 +146,9 @@ class PrefixInverter:
             InputError: ``vectors`` do not fit the texts, or a number is out of range.
         """
         rows = checked(vectors, texts)
-        self.reader = VectorReader.on(
-            self._decoder, dim=rows.shape[1], tokens_per_vector=self._tokens_per_vector, seed=self._seed
-        )
         start = [self._tokenizer.bos_token_id]
-        samples = [
-            Sample(vector[None], start, target)
-            for vector, target in zip(rows, _targets(self._tokenizer, texts, self._max_tokens), strict=True)
-        ]
-        self.losses = _train(
-            self.reader, samples, self._tokenizer, folder, self._seed, steps, batch_size, learning_rate, host
-        )
+        budget = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+        self._learn(rows[:, None], [start] * len(rows), texts, folder, **budget, **host)
         return self
 
     def invert(self, vectors: ArrayLike, *, num_beams: int = 1) -> list[str]:
@@ -144,7 +185,7 @@ class Correction:
     cosines: NDArray[np.float64]
 
 
-class IterativeCorrector:
+class IterativeCorrector(_Writer):
     """Correct a guess by looking at where its own vector lies: embed it, compare, write a better one, and again.
 
     A language model is trained to write the text from the vector e, the vector e' of a guess, their difference, and the
@@ -179,11 +220,8 @@ class IterativeCorrector:
         max_tokens: int = 32,
         seed: int = 0,
     ) -> None:
-        _check_writer(tokenizer, tokens_per_vector, max_tokens)
-        self._encoder, self._first, self._decoder, self._tokenizer = encoder, first, decoder, tokenizer
-        self._tokens_per_vector, self._max_tokens, self._seed = tokens_per_vector, max_tokens, seed
-        self.reader: VectorReader | None = None
-        self.losses: tuple[float, ...] = ()
+        super().__init__(decoder, tokenizer, tokens_per_vector=tokens_per_vector, max_tokens=max_tokens, seed=seed)
+        self._encoder, self._first = encoder, first
 
     def fit(
         self,
@@ -220,15 +258,9 @@ class IterativeCorrector:
         """
         rows = checked(vectors, texts)
         guesses = self._first.invert(rows)
-        self.reader = VectorReader.on(
-            self._decoder, dim=rows.shape[1], tokens_per_vector=self._tokens_per_vector, seed=self._seed
-        )
-        targets = _targets(self._tokenizer, texts, self._max_tokens)
-        parts = zip(_views(rows, self._embed(guesses)), self._prompts(guesses), targets, strict=True)
-        samples = [Sample(views, prompt, target) for views, prompt, target in parts]
-        self.losses = _train(
-            self.reader, samples, self._tokenizer, folder, self._seed, steps, batch_size, learning_rate, host
-        )
+        views = _views(rows, self._embed(guesses))
+        budget = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+        self._learn(views, self._prompts(guesses), texts, folder, **budget, **host)
         return self
 
     def correct(self, vectors: ArrayLike, *, rounds: int = 5, num_beams: int = 4) -> Correction:
@@ -287,8 +319,7 @@ class IterativeCorrector:
         return np.asarray(self._encoder.encode_document(list(texts)), dtype=np.float64)
 
     def _prompts(self, guesses: Sequence[str]) -> list[list[int]]:
-        cut = self._tokenizer(list(guesses), add_special_tokens=False, truncation=True, max_length=self._max_tokens)
-        return [[*ids, self._tokenizer.bos_token_id] for ids in cut["input_ids"]]
+        return [[*ids, self._tokenizer.bos_token_id] for ids in self._cut(guesses, self._max_tokens)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,36 +348,6 @@ class Collate:
         return {"vectors": vectors, **rows}
 
 
-def _train(
-    reader: VectorReader,
-    samples: Sequence[Sample],
-    tokenizer: PreTrainedTokenizerBase,
-    folder: Path | None,
-    seed: int,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    host: dict[str, Any],
-) -> tuple[float, ...]:
-    with tempfile.TemporaryDirectory() as spare:
-        return train(
-            reader,
-            samples,
-            folder=folder or Path(spare),
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            collate=Collate(tokenizer.pad_token_id),
-            seed=seed,
-            **host,
-        )
-
-
-def _targets(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-    cut = tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=max_tokens - 1)
-    return [[*ids, tokenizer.eos_token_id] for ids in cut["input_ids"]]
-
-
 def _views(vectors: NDArray[np.float64], guessed: NDArray[np.float64]) -> NDArray[np.float64]:
     """Stack what the corrector reads: e, e', e - e', shape (N, 3, D)."""
     return np.stack([vectors, guessed, vectors - guessed], axis=1)
@@ -364,12 +365,3 @@ def _fitting(vectors: ArrayLike, reader: VectorReader | None) -> NDArray[np.floa
     if rows.ndim != 2 or rows.shape[1] != dim or not np.isfinite(rows).all():
         raise InputError(f"vectors has shape {rows.shape}: give a finite matrix (N, {dim})")
     return rows
-
-
-def _check_writer(tokenizer: PreTrainedTokenizerBase, tokens_per_vector: int, max_tokens: int) -> None:
-    for name, value, least in (("tokens_per_vector", tokens_per_vector, 1), ("max_tokens", max_tokens, 2)):
-        if value < least:
-            raise InputError(f"{name}={value}: must be at least {least}")
-    for token in ("bos", "eos", "pad"):
-        if getattr(tokenizer, f"{token}_token_id") is None:
-            raise InputError(f"the tokenizer has no {token} token: set tokenizer.{token}_token")
