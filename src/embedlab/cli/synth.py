@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from embedlab.data.corpus import CorpusPassage
     from embedlab.text.synthesis import SyntheticPair, Usage
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -59,15 +60,17 @@ def synth(
     interrupted run goes on, and nothing is paid for twice. A query is kept if searching for it brings its passage back.
     """
     import json
+    from itertools import islice
 
     from embedlab._core.errors import InputError
     from embedlab._core.files import atomic_write
     from embedlab.cli.console import err, print_json
     from embedlab.cli.console import out as console
+    from embedlab.data.corpus import read_corpus
     from embedlab.models import load_model
     from embedlab.text.synthesis import consistency_filter, copied_share, offline_queries
 
-    passages = _passages(source)[:limit]
+    passages = list(islice(read_corpus(source), limit))
     if not passages:
         raise InputError(f"{source}: no document that can be read; `embedlab index` says why")
     refused: dict[str, int] = {}
@@ -90,7 +93,7 @@ def synth(
     for place, pair in enumerate(kept):
         row = {"query": pair.query, "positive": pair.passage}
         row |= {"negative": negatives[place]} if place < len(negatives) and negatives[place] else {}
-        rows.append(row | {"kind": pair.kind, "group": passages[pair.source].group})
+        rows.append(row | {"kind": pair.kind, "group": passages[pair.source].document})
     atomic_write(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     tokens = None if used is None else {"prompt": used.prompt_tokens, "completion": used.completion_tokens}
     copied = sum(copied_share(pair.query, pair.passage) for pair in kept) / max(len(kept), 1)
@@ -184,34 +187,8 @@ def judge(
         console.print(f"  mean score of positives: {told['mean_score']:.2f}")
 
 
-class _Source:
-    """A passage with its headings, and the document that it must stay with."""
-
-    __slots__ = ("group", "headings", "text")
-
-    def __init__(self, text: str, headings: tuple[str, ...], group: str) -> None:
-        self.text, self.headings, self.group = text, headings, group
-
-
-def _passages(path: Path) -> list[_Source]:
-    from embedlab._core.errors import InputError
-    from embedlab.data.documents import Document
-    from embedlab.data.files import find_files, read_file
-    from embedlab.data.passages import split_passages
-
-    if not path.exists():
-        raise InputError(f"{path} is not there: give a file or a folder of documents")
-    documents = (found for file in find_files([path]) for found in read_file(file) if isinstance(found, Document))
-    return [
-        _Source(passage.text, (*([document.title] if document.title else []), *passage.headings), document.source)
-        for document in documents
-        for passage in split_passages(document)
-        if passage.text.strip()
-    ]
-
-
 def _asked(
-    passages: list[_Source],
+    passages: list[CorpusPassage],
     llm: str,
     out: Path,
     prompt: str,

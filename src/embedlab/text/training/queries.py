@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedlab._core.errors import InputError
+from embedlab.data.corpus import CorpusPassage
 from embedlab.text.training.recipe import TrainingData
 from embedlab.text.training.rows import dataset_of
 from embedlab.text.training.sources import Loaded
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from embedlab.text.synthesis.offline import SyntheticPair
 
 OFFLINE = "offline"
-
-
-@dataclass(frozen=True, slots=True)
-class _Passage:
-    text: str
-    headings: tuple[str, ...]
 
 
 def with_queries(loaded: Loaded, *, folder: Path, seed: int = 0) -> Loaded:
@@ -41,7 +35,7 @@ def with_queries(loaded: Loaded, *, folder: Path, seed: int = 0) -> Loaded:
     """
     texts: list[str] = loaded.data.rows["text"][:]
     headings = loaded.headings if loaded.headings is not None else [()] * len(texts)
-    passages = [_Passage(text, above) for text, above in zip(texts, headings, strict=True)]
+    passages = [CorpusPassage(text, above) for text, above in zip(texts, headings, strict=True)]
     name = loaded.data.name
     made = _written(passages, loaded.source.queries, loaded.source.per_passage, folder / f"{name}.jsonl", seed)
     if len(made) < 2:
@@ -89,7 +83,7 @@ def consistent(data: TrainingData, encoder: Encoder, *, top_k: int | None) -> tu
 
 
 def _written(
-    passages: Sequence[_Passage], writer: str, per_passage: int, rows: Path, seed: int
+    passages: Sequence[CorpusPassage], writer: str, per_passage: int, rows: Path, seed: int
 ) -> Sequence[SyntheticPair]:
     from embedlab.text.synthesis.offline import offline_queries
     from embedlab.text.synthesis.pipelines import pairs_of, synthesize_pairs

@@ -257,17 +257,10 @@ def _separated(content: str, path: Path, delimiter: str | None) -> dict[str, lis
 
 def _documents(path: Path, name: str, source: Source) -> Loaded:
     """Cut documents into passages; a passage's group is its document."""
-    from embedlab.data.documents import Document
-    from embedlab.data.files import find_files, read_file
-    from embedlab.data.passages import split_passages
+    from embedlab.data.corpus import read_corpus
 
-    texts, groups, headings = [], [], []
-    for document in (found for file in find_files(path) for found in read_file(file) if isinstance(found, Document)):
-        for passage in split_passages(document):
-            if passage.text.strip():
-                texts.append(passage.text)
-                groups.append(document.source)
-                headings.append((*([document.title] if document.title else []), *passage.headings))
+    found = list(read_corpus(path))
+    texts, groups, headings = [e.text for e in found], [e.document for e in found], [e.headings for e in found]
     return _passages(texts, groups, headings, name, source, f"{path} holds no document that can be read")
 
 
