@@ -251,7 +251,16 @@ def print_hit(rank: int, hit: Hit) -> None:
         print_indented(Text("  ".join(f"{name} {value:.3f}" for name, value in hit.parts.items()), style="magenta"))
         if hit.matched:
             print_indented(Text(f"matched: {', '.join(hit.matched)}", style="magenta"))
+    if hit.shared:
+        print_indented(Text(f"shared: {_shared(hit.shared)}", style="magenta"))
     out.print()
+
+
+def _shared(shared: tuple[tuple[str, float], ...], *, shown: int = 6) -> str:
+    said = [f"{name} {added:.3f}" for name, added in shared[:shown]]
+    if len(shared) > shown:
+        said.append(f"{len(shared) - shown} more {sum(added for _, added in shared[shown:]):.3f}")
+    return ", ".join(said)
 
 
 def _snippet(hit: Hit, *, max_chars: int = 400) -> Text:

@@ -7,6 +7,7 @@ from pathlib import Path
 from embedlab._core.errors import InputError
 from embedlab.models.encoder import Encoder
 from embedlab.models.static import StaticModel
+from embedlab.models.word_concepts import WordConcepts
 
 DEFAULT = "default"
 
@@ -17,9 +18,9 @@ def load_model(
     """Load an embedding model by name.
 
     Args:
-        name: ``"default"`` for the static model carried by this package; a folder written by ``StaticModel.save``;
-            a folder or hub name of a sentence-transformers or model2vec model (extra ``train``); or an
-            OpenAI-compatible endpoint as ``"https://host/v1#model-name"``.
+        name: ``"default"`` for the static model carried by this package; a folder written by ``StaticModel.save``
+            or ``ESA.save``; a folder or hub name of a sentence-transformers or model2vec model (extra ``train``); or
+            an OpenAI-compatible endpoint as ``"https://host/v1#model-name"``.
         device: Where torch models run, e.g. ``"cpu"`` or ``"cuda"``; None lets the library choose.
         api_key: Key for an endpoint; None takes ``EMBEDLAB_ENDPOINT_API_KEY`` or ``OPENAI_API_KEY``.
         timeout_s: Longest time one request to an endpoint may take, in seconds.
@@ -47,6 +48,8 @@ def load_model(
         return StaticModel.load(Path(__file__).parent / "default", name=DEFAULT)
     if StaticModel.is_saved_at(name):
         return StaticModel.load(name)
+    if WordConcepts.is_saved_at(name):
+        return WordConcepts.load(name)
     from embedlab.models.sentence_transformer import SentenceTransformerModel
 
     return SentenceTransformerModel(name, device=device)

@@ -75,6 +75,12 @@ class SentenceTransformerModel:
         """Whether documents, queries and other texts are encoded alike: the model has no prompt for either."""
         return not any(prompt and name in ("query", *_DOCUMENT_PROMPTS) for name, prompt in self.host.prompts.items())
 
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of the dimensions, where the model has a layer of named concepts; otherwise nothing."""
+        named = [tuple(module.concepts) for module in self.host if hasattr(module, "concepts")]
+        return named[-1] if named and len(named[-1]) == self.dim else ()
+
     @cached_property
     def fingerprint(self) -> str:
         """``"sentence-transformers:<16 hex>"`` over weights, tokenizer, prompts and the modules' settings."""

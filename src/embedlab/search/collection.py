@@ -275,7 +275,7 @@ class Collection:
             top_k: Most hits to return, 1 to 10,000.
             mode: ``"hybrid"`` (BM25 and vectors), ``"dense"`` (vectors) or ``"lexical"`` (BM25).
             filter: SQL condition over the columns that ``info().columns`` lists, e.g. ``lang = "en"``.
-            explain: Fill ``Hit.parts`` and ``Hit.matched``.
+            explain: Fill ``Hit.parts``, ``Hit.matched`` and, with a model of named dimensions, ``Hit.shared``.
             weight: Share of the dense part for this search; None takes the collection's setting.
             per_document: Return at most the best passage of each document.
 
@@ -298,6 +298,7 @@ class Collection:
             where=filter,
             weight=share,
             per_document=per_document,
+            explain=explain,
         )
         return hits_of(ranked, terms, explain=explain)
 
@@ -412,7 +413,8 @@ def _load(model: str | Encoder) -> Encoder:
         return model
     from embedlab.models import load_model
 
-    return load_model(model)
+    is_folder = model != "default" and Path(model).is_dir()  # its full path is recorded: it is found from anywhere
+    return load_model(str(Path(model).resolve()) if is_folder else model)
 
 
 def _fields(record: Any) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class Hit:
             ``cosine_normalised``, ``weight``, ``lexical_rank``, ``dense_rank``); a list that does not hold the passage
             leaves its entries out.
         matched: With ``explain=True``, the words of the passage that match the query.
+        shared: With ``explain=True`` and a model whose dimensions have names, those that query and passage share with
+            what each adds to the cosine, largest first; they sum to ``parts["cosine"]``.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Hit:
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     parts: Mapping[str, float] = field(default_factory=dict)
     matched: tuple[str, ...] = ()
+    shared: tuple[tuple[str, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hit as plain values, ready for JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _DEPTH = 100  # candidates of each list; more of them change no top ten (measured on the development sets)
 _MODES = ("hybrid", "dense", "lexical")
+Shared = tuple[tuple[str, float], ...]
 
 
 @dataclass(slots=True)
@@ -32,10 +34,13 @@ class Ranked:
     scores: Floats
     parts: dict[str, Floats] = field(default_factory=dict)  # NaN: the row was not in that list
     table: pa.Table = None
+    query: Floats | None = None  # its vector, if there is one
+    shared: list[Shared] = field(default_factory=list)
 
     def keep(self, chosen: np.ndarray) -> Ranked:
         """Return some of the rows."""
-        return Ranked(self.rows[chosen], self.scores[chosen], {k: v[chosen] for k, v in self.parts.items()})
+        parts = {name: values[chosen] for name, values in self.parts.items()}
+        return Ranked(self.rows[chosen], self.scores[chosen], parts, query=self.query)
 
 
 def find(
@@ -49,6 +54,7 @@ def find(
     where: str | None,
     weight: float,
     per_document: bool,
+    explain: bool = False,
 ) -> Ranked:
     """Rank passages for a query; arguments as for ``Collection.search``."""
     _check(query, top_k, mode, weight)
@@ -68,7 +74,10 @@ def find(
     if per_document and len(ranked.rows):
         docs = snapshot.take(ranked.rows, ["doc"])["doc"].to_numpy()
         ranked = ranked.keep(np.sort(np.unique(docs, return_index=True)[1]))
-    return _fetched(snapshot, ranked.keep(np.arange(len(ranked.rows))[:top_k]))
+    ranked = _fetched(snapshot, ranked.keep(np.arange(len(ranked.rows))[:top_k]))
+    if explain:
+        _share(snapshot, ranked, getattr(encoder, "dimensions", ()))
+    return ranked
 
 
 def _with_vectors(
@@ -85,7 +94,7 @@ def _with_vectors(
     vector = np.asarray(encoder.encode_query([query])[0], np.float32)  # (D,)
     dense = snapshot.dense(vector, where, depth)
     if words is None:
-        return Ranked(dense.rows, dense.scores, {"cosine": dense.scores, "dense_rank": _counted(dense)})
+        return Ranked(dense.rows, dense.scores, {"cosine": dense.scores, "dense_rank": _counted(dense)}, query=vector)
     lexical = words()
     rows = np.union1d(lexical.rows, dense.rows)  # ascending
     bm25, cosine = np.zeros(len(rows), np.float32), np.empty(len(rows), np.float32)
@@ -110,7 +119,7 @@ def _with_vectors(
         "lexical_rank": lexical_rank,
         "dense_rank": dense_rank,
     }
-    return Ranked(rows, scores, parts)
+    return Ranked(rows, scores, parts, query=vector)
 
 
 def neighbours(snapshot: Snapshot, passage_id: str, dim: int, top_k: int, where: str | None = None) -> Ranked:
@@ -153,6 +162,7 @@ def hits_of(ranked: Ranked, terms: Terms | None, *, explain: bool) -> list[Hit]:
                 metadata=from_json(row["metadata"]),
                 parts=parts,
                 matched=matched if explain else (),
+                shared=ranked.shared[index] if ranked.shared else (),
             )
         )
     return hits
@@ -162,6 +172,15 @@ def _fetched(snapshot: Snapshot, ranked: Ranked) -> Ranked:
     if len(ranked.rows):
         ranked.table = snapshot.shown(ranked.rows)
     return ranked
+
+
+def _share(snapshot: Snapshot, ranked: Ranked, names: Sequence[str]) -> None:
+    """Say which named dimensions the query shares with each row, and what they add to the cosine."""
+    if ranked.query is None or not names or not len(ranked.rows):
+        return
+    for added in snapshot.vectors(ranked.rows) * ranked.query:  # (D,), sums to the cosine
+        order = np.argsort(-added, kind="stable")
+        ranked.shared.append(tuple((names[place], float(added[place])) for place in order if added[place] != 0))
 
 
 def _counted(found: Found) -> Floats:

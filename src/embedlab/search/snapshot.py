@@ -104,9 +104,11 @@ class Snapshot:
         """Return the cosine of some rows with a vector, in their order."""
         if not len(rows):
             return np.empty(0, np.float32)
-        if self.matrix is not None:
-            return self.matrix.of_rows(rows) @ vector
-        return self._read(rows) @ vector
+        return self.vectors(rows) @ vector
+
+    def vectors(self, rows: RowIds) -> Floats:
+        """Return the vectors of some rows, in their order."""
+        return self.matrix.of_rows(rows) if self.matrix is not None else self._read(rows)
 
     def take(self, rows: RowIds, columns: Sequence[str]) -> pa.Table:
         """Return columns of some rows, in their order."""

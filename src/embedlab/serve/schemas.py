@@ -114,6 +114,7 @@ class HitOut(PassageOut):
     best_sentence: tuple[int, int] | None
     parts: dict[str, float] | None
     matched: list[str] | None
+    shared: list[tuple[str, float]] | None
 
 
 class SearchOut(BaseModel):

@@ -325,4 +325,5 @@ def _hit_out(hit: Hit, explain: bool) -> HitOut:
         best_sentence=hit.best_sentence,
         parts=dict(hit.parts) if explain else None,
         matched=list(hit.matched) if explain else None,
+        shared=list(hit.shared) if explain else None,
     )
