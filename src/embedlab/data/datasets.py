@@ -106,6 +106,7 @@ class Package:
         long: The long description, paragraphs parted by empty lines.
         tags: Facets such as ``role::program``.
         depends: Names of packages it depends on.
+        origin: Name of the source package that it is built from; packages of one source are near copies.
     """
 
     name: str
@@ -114,3 +115,4 @@ class Package:
     long: str
     tags: tuple[str, ...]
     depends: tuple[str, ...]
+    origin: str = ""

@@ -29,7 +29,8 @@ def load_debian_packages() -> Iterator[Package]:
         for line in lines:
             row = json.loads(line)
             long = re.sub(r"(?m)^\.$", "", row["long"])
-            yield Package(row["name"], row["section"], row["short"], long, tuple(row["tags"]), tuple(row["depends"]))
+            facets, depends = tuple(row["tags"]), tuple(row["depends"])
+            yield Package(row["name"], row["section"], row["short"], long, facets, depends, row["source"])
 
 
 def stdlib_folder() -> Path:
