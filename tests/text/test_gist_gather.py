@@ -55,8 +55,7 @@ def one_rank(rank: int, port: int, kind: str, guided: bool, options: dict[str, s
         ("plain", False, {}),
     ],
 )
-def test_two_processes_equal_one(kind, guided, options, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # the processes import this file anew
+def test_two_processes_equal_one(kind, guided, options, tmp_path):
     guide = tiny_encoder(TEXTS, seed=1, dim=48, num_heads=3)
     GuideStore.build(guide.encode, TEXTS, tmp_path / "store", fingerprint="tiny:1")
     whole = made(kind, tmp_path / "store", guided=guided, gather=False, options=options)

@@ -56,8 +56,7 @@ def one_rank(rank: int, port: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # the processes import this file anew
+def test_two_processes_equal_one(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

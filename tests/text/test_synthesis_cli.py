@@ -101,7 +101,7 @@ def test_rows_by_a_model_and_a_judge(docs: Path, tmp_path: Path, monkeypatch: py
 
 def test_what_is_missing_is_said(docs: Path, tmp_path: Path) -> None:
     for verb, words, says in (
-        (synth, (tmp_path / "nowhere", "--out", tmp_path / "r"), "is not there"),
+        (synth, (tmp_path / "nowhere", "--out", tmp_path / "r"), "does not exist"),
         (synth, (docs, "--out", tmp_path / "r", "--llm", "http://h/v1#m", "--cast", "opera"), "unknown cast"),
         (judge, (docs, "--out", tmp_path / "r"), "either --llm or --cross-encoder"),
     ):
