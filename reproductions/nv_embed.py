@@ -13,10 +13,10 @@ self-attention pooling, which the claims do not need; ``gpu`` has all eight vari
 
 Falsified if causal attention beats attention both ways on average over poolings, or if batch negatives help on classes.
 
-Measured: (b) and (c) hold by far. (a) does not hold here: negatives from the batch help with every seed, by 0.03; one batch mate in
-six shares the class, yet sixty steps of a shallow model end before that does harm. (d) does not
-hold: two seeds of three favour the causal mask. The decoder learnt under it, and forty steps are too few to unlearn
-it; the paper tunes for thousands.
+Measured: (b) and (c) hold by far. (a) does not hold here: negatives from the batch help with every seed, by 0.03,
+though one batch mate in six shares the class; sixty steps of a shallow model may be too few for harm. (d) does not
+hold: two seeds of three favour the causal mask. The decoder learnt under it, and forty steps are few to unlearn it; the
+paper tunes for thousands.
 """
 
 from __future__ import annotations
