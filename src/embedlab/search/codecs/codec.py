@@ -1,7 +1,7 @@
 """The one contract of all codecs: vectors to rows of bytes and back, their scores, and an exhaustive scan over them.
 
 A codec is a subclass of ``Codec`` with a ``name``. It says what it learns (``_learn``), how it stores (``_encode``) and
-reads (``_decode``); checks, scores, a plain scan, fingerprints and files are here. A subclass is known by its name once its
+reads (``_decode``); checks, scores, a plain scan, fingerprints and files are here. A subclass is known by name once its
 module is imported; the modules beside this one and the methods of kind ``codec`` are imported when asked for.
 """
 
