@@ -104,8 +104,8 @@ def two_d(student: Any, store: str) -> Made:
 
     from embedlab.text.matryoshka_2d import TwoDMatryoshkaLoss
 
-    dims = [384, 192, 96]
-    return TwoDMatryoshkaLoss(student, MultipleNegativesRankingLoss(student), dims=dims), None
+    base = MultipleNegativesRankingLoss(student)
+    return TwoDMatryoshkaLoss(student, base, dims=[192, 96]), None  # the full width of 384 comes with it
 
 
 def stock_two_d(student: Any, guide: Any) -> Any:

@@ -9,6 +9,10 @@ on. Word embeddings do not count in N. The law is fitted to all sizes but the la
 level: five sizes up to 20 million and five amounts of data.
 
 Falsified if the entropy does not fall with size and data.
+
+Measured: it falls with both, by far. The law does not fit (R^2 0.84 to 0.89) and misses the largest model by 18 to 26 %
+of its entropy. Likely reason: two passes over 500 pairs are a few dozen steps, so the small runs end half trained, and
+the law is one of trained models.
 """
 
 from __future__ import annotations
