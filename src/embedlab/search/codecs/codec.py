@@ -79,6 +79,7 @@ class Codec(ABC):
 
     name: ClassVar[str] = ""
     version: ClassVar[int] = 1  # of the stored form: raise it when old codes or parameters would mean something else
+    learns_from_pairs: ClassVar[bool] = False  # whether fitting uses pairs, which must be made first
 
     def __init__(self, dim: int, *, bytes_per_vector: int, seed: int = 0, **settings: Any) -> None:
         if not isinstance(dim, int | np.integer) or dim < 1:
