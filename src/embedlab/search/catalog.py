@@ -17,9 +17,7 @@ def list_collections() -> list[CollectionInfo]:
     for spot in named_places():
         try:
             description = spot.read()
-            found.append(
-                describe(spot, description, Store(spot.address, settings=description.settings, dim=description.dim))
-            )
+            found.append(describe(spot, description, Store.at(spot, description)))
         except CollectionError:
             continue  # one damaged collection must not hide the others
     return found

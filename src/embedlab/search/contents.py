@@ -16,7 +16,7 @@ from embedlab._core.errors import InputError
 from embedlab.search.filters import normalise_filter
 from embedlab.search.places import Description, Place
 from embedlab.search.records import CollectionInfo, DocumentInfo, PassageInfo
-from embedlab.search.store import CONTENT, SHOWN, Store, from_json, lance_errors, quoted, vectors_of
+from embedlab.search.store import CONTENT, SHOWN, VECTOR, Store, from_json, lance_errors, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,8 +26,8 @@ def vectors(store: Store, ids: Sequence[str] | None) -> tuple[list[str], NDArray
     """Return passage ids and vectors; arguments as for ``Collection.vectors``."""
     if ids is not None and not ids:
         return [], np.empty((0, store.dim), np.float32)
-    table = store.scan(["id", "vector"], None if ids is None else f"id IN ({quoted(ids)})")
-    found, matrix = table["id"].to_pylist(), vectors_of(table["vector"], store.dim)
+    table = store.scan(["id", store.vector_column()], None if ids is None else f"id IN ({quoted(ids)})")
+    found, matrix = table["id"].to_pylist(), store.vectors_in(table)
     if ids is None:
         return found, matrix
     index = {name: row for row, name in enumerate(found)}
@@ -106,24 +106,21 @@ def export(store: Store, path: Path) -> int:
     import pyarrow.parquet as pq
 
     schema = store.passages.schema
-    columns = [name for name in schema.names if name not in ("doc", "ordinal", "doc_passages", "prefix", CONTENT)]
+    inside = ("doc", "ordinal", "doc_passages", "prefix", CONTENT, VECTOR)
+    columns = [name for name in schema.names if name not in inside and not name.startswith("_")]
     # float32: most readers of Parquet know no half floats
-    out = pa.schema(
-        [pa.field("text", pa.string())]
-        + [
-            pa.field("vector", pa.list_(pa.float32(), store.dim)) if name == "vector" else schema.field(name)
-            for name in columns
-        ]
-    )
+    vector = pa.field(VECTOR, pa.list_(pa.float32(), store.dim))
+    out = pa.schema([pa.field("text", pa.string()), *(schema.field(name) for name in columns), vector])
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     count = 0
     try:
         with lance_errors("exporting", store.address):
-            query = store.passages.search().where(f"{CONTENT} != ''").select([*columns, "prefix", CONTENT])
+            wanted = [*columns, "prefix", CONTENT, store.vector_column(schema)]
+            query = store.passages.search().where(f"{CONTENT} != ''").select(wanted)
             with pq.ParquetWriter(fresh, out, compression="zstd") as writer:
                 for batch in query.limit(None).to_batches(4096):
-                    writer.write_table(_exported(batch, out))
+                    writer.write_table(_exported(store, batch, out))
                     count += batch.num_rows
             fresh.replace(path)
     finally:
@@ -131,11 +128,12 @@ def export(store: Store, path: Path) -> int:
     return count
 
 
-def _exported(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
+def _exported(store: Store, batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
     values: dict[str, Any] = {name: batch.column(name) for name in batch.schema.names}
     pairs = zip(values.pop(CONTENT).to_pylist(), values.pop("prefix").to_pylist(), strict=True)
     values["text"] = pa.array([content[start:] for content, start in pairs], pa.string())
-    values["vector"] = values["vector"].cast(schema.field("vector").type)
+    flat = pa.array(store.vectors_in(pa.Table.from_batches([batch])).ravel())
+    values[VECTOR] = pa.FixedSizeListArray.from_arrays(flat, type=schema.field(VECTOR).type)
     return pa.table([values[name] for name in schema.names], schema=schema)

@@ -17,7 +17,7 @@ from embedlab._core.errors import CollectionError, EmbedlabError
 from embedlab._core.files import embedlab_home
 from embedlab.search.places import Description, Place, home, place
 from embedlab.search.records import Finding, Level
-from embedlab.search.store import Store, document_key, lance_errors, vectors_of
+from embedlab.search.store import Store, document_key, lance_errors
 
 if TYPE_CHECKING:
     from embedlab.models.encoder import Encoder
@@ -89,7 +89,7 @@ class _Checkup:
     def run(self) -> Iterator[Finding]:
         try:
             description = self.spot.read()
-            store = Store(self.spot.address, settings=description.settings, dim=description.dim)
+            store = Store.at(self.spot, description)
             yield self._finding("opening", "ok", f"{store.passages.count_rows()} rows at {self.spot.address}")
         except CollectionError as error:
             yield self._finding(
@@ -149,11 +149,11 @@ class _Checkup:
     def _vectors(self, store: Store, repair: bool) -> Finding:
         bad: list[str] = []
         rows, zero = 0, 0
-        query = store.passages.search().select(["doc", "content", "vector"]).limit(None)
+        query = store.passages.search().select(["doc", "content", store.vector_column()]).limit(None)
         import pyarrow as pa
 
         for batch in query.to_batches(8192):
-            vectors = vectors_of(pa.chunked_array([batch.column("vector")]), store.dim)
+            vectors = store.vectors_in(pa.Table.from_batches([batch]))
             finite = np.isfinite(vectors).all(axis=1)
             docs = batch.column("doc").to_pylist()
             bad += [docs[row] for row in np.flatnonzero(~finite)]

@@ -202,7 +202,8 @@ def _table(
 ) -> pa.Table:
     import pyarrow as pa
 
-    rows: dict[str, list[Any]] = {name: [] for name in store.passages.schema.names if name != "vector"}
+    held = store.stored_vectors(vectors)
+    rows: dict[str, list[Any]] = {name: [] for name in store.passages.schema.names if name not in held}
     facts = []
     stamp = now()
     for piece in pieces:
@@ -237,10 +238,8 @@ def _table(
     schema = store.passages.schema
     rows |= metadata_columns(facts, columns, schema)
     count = len(texts)
-    kind = schema.field("vector").type
-    flat = pa.array(vectors.astype(np.float16 if pa.types.is_float16(kind.value_type) else np.float32).ravel())
     arrays = {name: pa.array(values or [None] * count, schema.field(name).type) for name, values in rows.items()}
-    arrays["vector"] = pa.FixedSizeListArray.from_arrays(flat, type=kind)
+    arrays |= held
     return pa.table([arrays[name] for name in schema.names], schema=schema)
 
 

@@ -18,7 +18,7 @@ from embedlab._core.errors import CollectionError, InputError, unknown_name
 from embedlab._core.files import atomic_write, embedlab_home
 from embedlab.search.records import Settings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: vectors may be codes, queries may pass a bridge; collections without both are written as 1
 _DESCRIPTION = "collection.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _URI = re.compile(r"[a-z][a-z0-9+.-]+://")
@@ -36,6 +36,8 @@ class Description:
         created_at: ISO 8601, UTC.
         settings: The collection's settings.
         schema_version: Version of the layout on disk.
+        bridge: Fingerprint of the map that takes the model's vectors to those that are stored; empty for none.
+        space: Fingerprint of the model whose vectors are stored; empty if it is ``fingerprint``.
     """
 
     model: str
@@ -43,7 +45,14 @@ class Description:
     dim: int
     created_at: str
     settings: Settings
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = 1
+    bridge: str = ""
+    space: str = ""
+
+    @property
+    def stored_model(self) -> str:
+        """Fingerprint of the model whose vectors are stored."""
+        return self.space or self.fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,9 @@ class Place:
 
     def write(self, description: Description) -> None:
         """Replace the description in one step."""
-        text = json.dumps(asdict(description), indent=2, ensure_ascii=False) + "\n"
+        # what is not used is not written, so that earlier releases can read it
+        values = {name: value for name, value in asdict(description).items() if value != ""}
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         if self.folder is not None:
             atomic_write(self.folder / _DESCRIPTION, text)
             return
@@ -242,6 +253,22 @@ def is_uri(text: str) -> bool:
 def timestamp() -> str:
     """Return the present time, ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def copy_folder(source: str, target: str) -> None:
+    """Copy a folder from or to object storage.
+
+    Args:
+        source: Path or URI of the folder.
+        target: Path or URI it shall have.
+    """
+    from pyarrow import fs
+
+    (from_files, from_base), (to_files, to_base) = (
+        _filesystem(each) if is_uri(each) else (fs.LocalFileSystem(), each) for each in (source, target)
+    )
+    to_files.create_dir(to_base)
+    fs.copy_files(from_base, to_base, source_filesystem=from_files, destination_filesystem=to_files)
 
 
 def _filesystem(address: str) -> tuple[Any, str]:

@@ -22,21 +22,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedlab._core.errors import CollectionError, EmbedlabError
+from embedlab.search.compression.column import CODE, CodeColumn, codes_array, open_codec, vectors_from
 from embedlab.search.filters import filter_errors
-from embedlab.search.places import is_uri
+from embedlab.search.places import Description, Place, is_uri
 from embedlab.search.records import Scalar, Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from embedlab.search.codecs import Codec
+
 T = TypeVar("T")
 
 PASSAGES = "passages"
 FILES = "files"
+VECTOR = "vector"
 CONTENT = "content"  # title, headings and text in one column: what is embedded and full-text indexed
 # what a passage is shown with
 SHOWN = ("id", "source", "title", "format", "headings", "start", "end", "page", "prefix", CONTENT, "metadata")
-_HIDDEN = ("vector", "doc", "prefix", "metadata", "content_hash", "doc_passages", "ordinal")  # not offered to filters
+_HIDDEN = (VECTOR, "doc", "prefix", "metadata", "content_hash", "doc_passages", "ordinal")  # not offered to filters
 _MAX_METADATA_COLUMNS = 64
 _OLD_VERSIONS_KEPT = timedelta(minutes=30)  # a reader holds a version for the length of one call
 _DELETE_CHUNK = 2000
@@ -65,7 +69,7 @@ def passage_schema(dim: int, vector_type: str, extra: Sequence[pa.Field] = ()) -
         ("file", text), ("source", text), ("title", text), ("format", text), ("headings", pa.list_(text)),
         ("start", pa.int64()), ("end", pa.int64()), ("page", pa.int32()), ("prefix", pa.int32()), (CONTENT, text),
         ("content_hash", text), ("metadata", text), ("mtime", time), ("indexed_at", time),
-        ("vector", pa.list_(item, dim)),
+        (VECTOR, pa.list_(item, dim)),
     ]  # fmt: skip
     return pa.schema([pa.field(name, kind) for name, kind in own] + list(extra))
 
@@ -126,14 +130,19 @@ class Store:
         address: Folder or URI that holds the tables.
         settings: The collection's settings.
         dim: Width of the vectors.
+        name: Name of the collection, for what is said when something is wrong.
+        model: Fingerprint of the model whose vectors are stored; empty if that is not known.
         create: Whether to make the tables.
     """
 
-    def __init__(self, address: str, *, settings: Settings, dim: int, create: bool = False) -> None:
+    def __init__(
+        self, address: str, *, settings: Settings, dim: int, name: str = "", model: str = "", create: bool = False
+    ) -> None:
         import lancedb
 
-        self.address, self.settings, self.dim = address, settings, dim
+        self.address, self.settings, self.dim, self.name, self.model = address, settings, dim, name or address, model
         self._readers: Any = None
+        self._codecs: dict[CodeColumn, Codec] = {}
         with lance_errors("opening", address):
             # interval 0: every read looks for newer versions, so that other processes' commits are seen
             self._db = lancedb.connect(address, read_consistency_interval=timedelta(0))
@@ -143,6 +152,17 @@ class Store:
             else:
                 self.passages = self._db.open_table(PASSAGES)
                 self.files = self._db.open_table(FILES)
+
+    @classmethod
+    def at(cls, spot: Place, description: Description) -> Store:
+        """Open the tables of a collection."""
+        return cls(
+            spot.address,
+            settings=description.settings,
+            dim=description.dim,
+            name=spot.name,
+            model=description.stored_model,
+        )
 
     def pinned(self) -> Any:
         """Return an asynchronous handle of the passages table that stays at the present version.
@@ -158,7 +178,50 @@ class Store:
 
     def columns(self) -> dict[str, str]:
         """Return the columns that filters may use, with their types."""
-        return {field.name: str(field.type) for field in self.passages.schema if field.name not in _HIDDEN}
+        shown = (each for each in self.passages.schema if each.name not in _HIDDEN and not each.name.startswith("_"))
+        return {field.name: str(field.type) for field in shown}
+
+    def coded(self) -> CodeColumn | None:
+        """Return what the present version says about its codes; None if the collection is not compressed."""
+        return CodeColumn.of(self.passages.schema)
+
+    def codec(self, column: CodeColumn) -> Codec:
+        """Return the codec of a column of codes.
+
+        Raises:
+            CollectionError: it is missing, damaged, or not that of these codes.
+        """
+        if column not in self._codecs:
+            self._codecs[column] = open_codec(column, self.address, name=self.name, dim=self.dim, model=self.model)
+        return self._codecs[column]
+
+    def vector_column(self, schema: pa.Schema | None = None) -> str:
+        """Return the column that vectors are read from: the vectors themselves, or the codes if they were dropped."""
+        names = (self.passages.schema if schema is None else schema).names
+        return VECTOR if VECTOR in names else CODE
+
+    def vectors_in(self, table: pa.Table) -> NDArray[np.float32]:
+        """Return the vectors of rows that were read with their ``vector_column``, decoded if need be; (N, D)."""
+        if VECTOR in table.column_names:
+            return vectors_of(table[VECTOR], self.dim)
+        column = CodeColumn.of(table.schema)
+        if column is None:
+            raise CollectionError(f"collection {self.name!r} has neither vectors nor codes: restore it from a backup")
+        return vectors_from(self.codec(column), table[CODE])
+
+    def stored_vectors(self, vectors: NDArray[np.float32]) -> dict[str, pa.Array]:
+        """Return the columns that hold some vectors (N, D) in the present version: as they are, as codes, or both."""
+        import pyarrow as pa
+
+        schema, kind = self.passages.schema, np.float16 if self.settings.vector_type == "float16" else np.float32
+        kept = vectors.astype(kind)
+        columns: dict[str, pa.Array] = {}
+        if VECTOR in schema.names:
+            columns[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel()), type=schema.field(VECTOR).type)
+        column = CodeColumn.of(schema)
+        if column is not None:  # of the vectors as they are stored, so that codes can be made again
+            columns[CODE] = codes_array(self.codec(column), kept.astype(np.float32))
+        return columns
 
     def scan(
         self, columns: Sequence[str], where: str | None = None, *, given: str | None = None, limit: int | None = None
@@ -237,7 +300,7 @@ class Store:
 
         schema = self.passages.schema
         own = set(passage_schema(self.dim, self.settings.vector_type).names)
-        room = _MAX_METADATA_COLUMNS - (len(schema.names) - len(own))
+        room = _MAX_METADATA_COLUMNS - sum(name not in own and not name.startswith("_") for name in schema.names)
         columns: dict[str, str] = {}
         fresh: dict[str, pa.Field] = {}
         for facts in metadata:
