@@ -1,0 +1,214 @@
+"""Fast scans over product codes, by faiss: all of them, or the partitions near a query."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embedlab._core.errors import InputError
+from embedlab._core.extras import require
+from embedlab.search.bidr.faiss_index import product_index
+from embedlab.search.codecs.codec import Codec, Codes, Floats, Mask, Rows, blocks
+from embedlab.search.codecs.scanning import checked_mask, demand_top_k, merge
+
+if TYPE_CHECKING:
+    from embedlab.search.bidr.codec import ContrastivePQCodec
+
+_MOST_SHARDS = 8
+_TRAINED_ON = 64  # decoded vectors that k-means sees, for each partition
+
+
+class ProductScanner:
+    """Look at all codes: a table of scores per query, P look-ups per document, in one thread per shard.
+
+    Row r is the (r // S)-th of shard r % S, so that shards stay equal however many rows are added.
+
+    Args:
+        codec: The fitted codec.
+        codes: Codes to start with (N, B).
+        shards: How many, and so threads at most; by default as many as the process may use, up to 8.
+
+    Raises:
+        MissingExtraError: faiss is not installed.
+    """
+
+    def __init__(self, codec: ContrastivePQCodec, codes: Codes, *, shards: int | None = None) -> None:
+        self.codec = codec
+        wanted = shards or min(_MOST_SHARDS, len(_processors()))
+        self._shards = [product_index(codec.parameters["codebook"]) for _ in range(wanted)]
+        self._count = 0
+        self.add(codes)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, codes: Codes) -> None:
+        """Append rows; see ``Scanner``.
+
+        Args:
+            codes: Codes (N, B).
+        """
+        codes, number = self.codec.checked_codes(codes), len(self._shards)
+        for shard, index in enumerate(self._shards):
+            part = np.ascontiguousarray(codes[(shard - self._count) % number :: number])
+            if len(part):
+                index.add_sa_codes(part)
+        self._count += len(codes)
+
+    def search(
+        self, queries: ArrayLike, top_k: int, *, allowed: Mask | None = None, threads: int | None = None
+    ) -> tuple[Floats, Rows]:
+        """Find the nearest rows; see ``Scanner``.
+
+        Args:
+            queries: Vectors (Q, D).
+            top_k: Number of rows.
+            allowed: Which rows may be returned (N,).
+            threads: Most threads to use.
+
+        Returns:
+            Scores and rows, (Q, top_k) each.
+        """
+        faiss, number = require("faiss", extra="codecs"), len(self._shards)
+        demand_top_k(top_k)
+        mask, turned = checked_mask(allowed, len(self)), self.codec.turned_queries(queries)
+
+        def look(shard: int) -> tuple[Floats, Rows]:
+            faiss.omp_set_num_threads(1)  # counts for this thread alone
+            params, kept = None, None
+            if mask is not None:
+                kept = np.packbits(mask[shard::number], bitorder="little")
+                params = faiss.SearchParametersPQ(sel=faiss.IDSelectorBitmap(kept))
+            scores, rows = self._shards[shard].search(turned, top_k, params=params)
+            return np.where(rows < 0, -np.inf, scores), np.where(rows < 0, -1, rows * number + shard)
+
+        workers = min(number, threads or number)
+        if workers == 1 or len(self) < 10_000:
+            parts = [look(shard) for shard in range(number)]
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                parts = list(pool.map(look, range(number)))
+        scores, rows = parts[0]
+        for more_scores, more_rows in parts[1:]:
+            scores, rows = merge(scores, rows, more_scores, more_rows, top_k)
+        return scores.astype(np.float32, copy=False), rows
+
+
+class PartitionedScanner:
+    """Look at the partitions nearest to a query: inverted lists over the same codes.
+
+    Partitions are those of spherical k-means on decoded vectors; codes stay as they are (no residuals), so that scores
+    equal those of the full scan for every document looked at.
+
+    Args:
+        codec: The fitted codec, one with a codebook.
+        codes: Codes (N, B).
+        lists: Number of partitions.
+        probes: Partitions that a query looks at.
+        seed: Decides the partitions.
+
+    Attributes:
+        memory_bytes: Bytes of codes, row numbers and centroids.
+
+    Raises:
+        InputError: the codec has no codebook, or there are fewer documents than partitions.
+        MissingExtraError: faiss is not installed.
+    """
+
+    def __init__(self, codec: Codec, codes: Codes, *, lists: int, probes: int = 16, seed: int = 0) -> None:
+        from embedlab.search.bidr.codec import ContrastivePQCodec
+
+        if not isinstance(codec, ContrastivePQCodec):
+            raise InputError(
+                f"lists={lists}: partitions need a contrastive_pq codec, this is {codec.name}; use lists=0"
+            )
+        if not 1 <= lists <= len(codes):
+            raise InputError(f"lists={lists}: must be at least 1, and at most the {len(codes)} documents")
+        faiss = require("faiss", extra="codecs")
+        self.codec, self.probes = codec, min(probes, lists)
+        rng = np.random.default_rng(seed)
+        sample = rng.choice(len(codes), min(len(codes), _TRAINED_ON * lists), replace=False)
+        means = faiss.Kmeans(codec.dim, lists, niter=10, spherical=True, seed=seed + 1, min_points_per_centroid=1)
+        means.train(codec.decode_turned(codes[np.sort(sample)]))
+        coarse = faiss.IndexFlatIP(codec.dim)
+        coarse.add(means.centroids)
+        parts, centroids, _ = codec.parameters["codebook"].shape
+        bits = centroids.bit_length() - 1
+        self._index = faiss.IndexIVFPQ(coarse, codec.dim, lists, parts, bits, faiss.METRIC_INNER_PRODUCT)
+        self._index.by_residual = False
+        faiss.copy_array_to_vector(codec.parameters["codebook"].ravel(), self._index.pq.centroids)
+        self._index.is_trained = True
+        self._coarse, self._lists = coarse, lists
+        self._count = 0
+        self.add(codes)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of codes, row numbers and centroids."""
+        return self._count * (self.codec.bytes_per_vector + 8) + 4 * self._lists * self.codec.dim
+
+    def add(self, codes: Codes) -> None:
+        """Append rows; see ``Scanner``.
+
+        Args:
+            codes: Codes (N, B).
+        """
+        codes = self.codec.checked_codes(codes)
+        for part in blocks(len(codes), 8 * self.codec.dim):
+            some = np.ascontiguousarray(codes[part])
+            _, lists = self._coarse.search(self.codec.decode_turned(some), 1)  # (n, 1)
+            rows = np.arange(self._count + part.start, self._count + part.stop)
+            self._add_block(some, lists[:, 0], rows)
+        self._count += len(codes)
+
+    def _add_block(self, codes: Codes, lists: Rows, rows: Rows) -> None:
+        faiss: Any = require("faiss", extra="codecs")
+        order = np.argsort(lists, kind="stable")
+        codes, lists, rows = np.ascontiguousarray(codes[order]), lists[order], np.ascontiguousarray(rows[order])
+        starts = np.flatnonzero(np.diff(lists, prepend=-1))
+        for start, end in zip(starts, [*starts[1:], len(lists)], strict=True):
+            ids, bytes_ = faiss.swig_ptr(rows[start:end]), faiss.swig_ptr(codes[start:end])
+            self._index.invlists.add_entries(int(lists[start]), int(end - start), ids, bytes_)
+        self._index.ntotal += len(rows)
+
+    def search(
+        self, queries: ArrayLike, top_k: int, *, allowed: Mask | None = None, threads: int | None = None
+    ) -> tuple[Floats, Rows]:
+        """Find the nearest rows; see ``Scanner``.
+
+        Args:
+            queries: Vectors (Q, D).
+            top_k: Number of rows.
+            allowed: Which rows may be returned (N,).
+            threads: Most threads to use; by default what faiss takes.
+
+        Returns:
+            Scores and rows, (Q, top_k) each.
+        """
+        faiss: Any = require("faiss", extra="codecs")
+        demand_top_k(top_k)
+        mask, turned = checked_mask(allowed, len(self)), self.codec.turned_queries(queries)
+        kept: NDArray[np.uint8] | None = None if mask is None else np.packbits(mask, bitorder="little")
+        chosen = {} if kept is None else {"sel": faiss.IDSelectorBitmap(kept)}
+        before = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(threads or before)
+        try:
+            params = faiss.SearchParametersIVF(nprobe=self.probes, **chosen)
+            scores, rows = self._index.search(turned, top_k, params=params)
+        finally:
+            faiss.omp_set_num_threads(before)
+        return np.where(rows < 0, -np.inf, scores).astype(np.float32, copy=False), rows
+
+
+def _processors() -> set[int] | range:
+    import os
+
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return range(os.cpu_count() or 1)
