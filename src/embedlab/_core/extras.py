@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from types import ModuleType
 
 from embedlab._core.errors import MissingExtraError
+
+_TELLTALES = {  # a module that only the extra brings
+    "train": "sentence_transformers",
+    "evaluate": "mteb",
+    "codecs": "faiss",
+    "words": "gensim",
+    "graphs": "torch_geometric",
+    "concepts": "diffusers",
+    "vision": "skimage",
+    "distributed": "accelerate",
+}
+
+
+def installed(extra: str) -> bool:
+    """Tell whether an extra is installed, without importing anything of it.
+
+    Args:
+        extra: Name of the extra.
+
+    Returns:
+        Whether the module that tells it is there.
+
+    Raises:
+        KeyError: there is no such extra.
+    """
+    return find_spec(_TELLTALES[extra]) is not None
 
 
 def require(module: str, *, extra: str) -> ModuleType:

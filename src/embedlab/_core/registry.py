@@ -51,7 +51,11 @@ _FIELDS: dict[str, tuple[str, Any]] = {
 _OPTIONAL: dict[str, tuple[str, Any]] = {
     "recipes": (
         "a dict from the recipe's name to the public name of the Recipe in the module",
-        lambda v: isinstance(v, dict) and bool(v) and all(_is_text(key) and _is_text(name) for key, name in v.items()),
+        lambda v: _is_names(v),
+    ),
+    "knobs": (
+        "a dict from the knob's name to the public name of the Knob in the module",
+        lambda v: _is_names(v),
     ),
 }
 
@@ -79,6 +83,7 @@ class MethodRecord:
         known_failures: When it is known not to work, one sentence each.
         path: The source file that holds the record.
         recipes: Training recipe -> public name of the ``Recipe`` in the module; empty for methods without.
+        knobs: Knob of `embedlab tune` -> public name of the ``Knob`` in the module; empty for methods without.
     """
 
     name: str
@@ -95,6 +100,7 @@ class MethodRecord:
     known_failures: tuple[str, ...]
     path: Path
     recipes: dict[str, str] = field(default_factory=dict)
+    knobs: dict[str, str] = field(default_factory=dict)
 
     @property
     def module(self) -> str:
@@ -233,6 +239,10 @@ def _is_text(value: object) -> bool:
 
 def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, dict) and bool(value) and all(_is_text(key) and _is_text(name) for key, name in value.items())
 
 
 def _is_kinds(value: object) -> bool:

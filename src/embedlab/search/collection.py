@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,9 @@ from numpy.typing import NDArray
 from embedlab._core.errors import CollectionError
 from embedlab._core.files import atomic_folder
 from embedlab.search import contents
+from embedlab.search.aspects import Aspects
+from embedlab.search.compression.bridge import in_place
+from embedlab.search.compression.rewriting import tidy
 from embedlab.search.indexing import places_of, sync, take_in
 from embedlab.search.intake import patient_interrupt
 from embedlab.search.places import Description, Place, place, timestamp
@@ -53,12 +58,11 @@ class Collection:
 
     def __init__(self, spot: Place, description: Description, encoder: Encoder | None = None) -> None:
         """Use ``create`` or ``open`` instead."""
-        self._place, self._description, self._encoder = spot, description, encoder
+        self._place, self._description = spot, description
+        self._encoder = in_place(spot, description, encoder) if encoder is not None else None
         self._guard = threading.RLock()
         self._store: Store | None = None
         self._snapshot: Snapshot | None = None
-        if encoder is not None:
-            self._check_model(encoder)
 
     # making and opening
 
@@ -95,7 +99,7 @@ class Collection:
                 )
             found = cls.open(name_or_path)
             if model is not None and model != found.model:
-                found._check_model(_load(model))
+                in_place(spot, found._description, _load(model))
             return found
         encoder = _load("default" if model is None else model)
         chosen = settings or Settings()
@@ -142,6 +146,11 @@ class Collection:
         return self._description.model
 
     @property
+    def encoder(self) -> Encoder:
+        """The model itself, loaded on first use."""
+        return self._model()
+
+    @property
     def fingerprint(self) -> str:
         """Fingerprint of the model that made its vectors."""
         return self._description.fingerprint
@@ -161,15 +170,38 @@ class Collection:
         """Its settings."""
         return self._description.settings
 
-    def configure(self, *, weight: float) -> None:
-        """Store another share of the dense part in the hybrid score.
+    @cached_property
+    def aspects(self) -> Aspects:
+        """What it can be searched by besides the plain vectors, and where that is learnt."""
+        return Aspects(self._place, self)
+
+    @property
+    def vector_fingerprint(self) -> str:
+        """Fingerprint of the model whose vectors are stored; another one than the queries' after an upgrade."""
+        return self._description.stored_model
+
+    def configure(
+        self,
+        *,
+        weight: float | None = None,
+        feedback_passages: int | None = None,
+        feedback_weight: float | None = None,
+    ) -> None:
+        """Store other settings of the ranking; None leaves one as it is.
 
         Args:
-            weight: In [0, 1]; 0 is lexical alone, 1 dense alone.
+            weight: Share of the dense part, in [0, 1]; 0 is lexical alone, 1 dense alone.
+            feedback_passages: As in ``Settings``.
+            feedback_weight: As in ``Settings``.
+
+        Raises:
+            InputError: a value is out of range; nothing is stored then.
         """
+        wanted = {"weight": weight, "feedback_passages": feedback_passages, "feedback_weight": feedback_weight}
         with self._place.writing():
             latest = self._place.read()
-            settings = Settings.from_dict({**_fields(latest.settings), "weight": weight})
+            given = {name: value for name, value in wanted.items() if value is not None}
+            settings = Settings.from_dict({**_fields(latest.settings), **given})
             self._description = Description(**{**_fields(latest), "settings": settings})
             self._place.write(self._description)
 
@@ -206,9 +238,9 @@ class Collection:
         """
         places = places_of(paths)
         encoder = self._model()
-        with self._place.writing(), patient_interrupt() as stop:
+        with self._writing() as store, patient_interrupt() as stop:
             return sync(
-                self._tables(),
+                store,
                 encoder,
                 places,
                 exclude=exclude,
@@ -235,8 +267,8 @@ class Collection:
             CollectionError: as for ``index``.
         """
         encoder = self._model()
-        with self._place.writing(), patient_interrupt() as stop:
-            return take_in(self._tables(), encoder, documents, on_progress=on_progress, stop=stop)
+        with self._writing() as store, patient_interrupt() as stop:
+            return take_in(store, encoder, documents, on_progress=on_progress, stop=stop)
 
     def delete(self, sources: str | Iterable[str]) -> int:
         """Delete documents by source.
@@ -248,8 +280,7 @@ class Collection:
             How many documents were deleted.
         """
         wanted = {sources} if isinstance(sources, str) else set(sources)
-        with self._place.writing():
-            store = self._tables()
+        with self._writing() as store:
             rows = [row for row in store.known().to_pylist() if row["source"] in wanted]
             store.forget_files([document_key(row["root"], row["file"]) for row in rows if row["file"]])
             store.delete([row["doc"] for row in rows])
@@ -267,6 +298,7 @@ class Collection:
         explain: bool = False,
         weight: float | None = None,
         per_document: bool = False,
+        aspects: Mapping[str, float] | None = None,
     ) -> list[Hit]:
         """Find the passages that answer a query best.
 
@@ -278,6 +310,7 @@ class Collection:
             explain: Fill ``Hit.parts``, ``Hit.matched`` and, with a model of named dimensions, ``Hit.shared``.
             weight: Share of the dense part for this search; None takes the collection's setting.
             per_document: Return at most the best passage of each document.
+            aspects: Compare vectors in these aspects (``aspects.names``), mixed by weight, such as ``{"method": 1}``.
 
         Returns:
             The hits, best first.
@@ -288,8 +321,9 @@ class Collection:
         """
         share = self.settings.weight if weight is None else weight
         terms = Terms(query, self.settings) if isinstance(query, str) else None
+        snapshot = self._latest()
         ranked = find(
-            self._latest(),
+            snapshot,
             query,
             terms,
             encoder=None if mode == "lexical" else self._model(),
@@ -298,17 +332,27 @@ class Collection:
             where=filter,
             weight=share,
             per_document=per_document,
+            feedback=(self.settings.feedback_passages, self.settings.feedback_weight),
             explain=explain,
+            near=self.aspects.view(snapshot, aspects) if aspects and mode != "lexical" else None,
         )
         return hits_of(ranked, terms, explain=explain)
 
-    def similar(self, passage_id: str, top_k: int = 10, *, filter: str | None = None) -> list[Hit]:  # noqa: A002
+    def similar(
+        self,
+        passage_id: str,
+        top_k: int = 10,
+        *,
+        filter: str | None = None,  # noqa: A002
+        aspects: Mapping[str, float] | None = None,
+    ) -> list[Hit]:
         """Find the passages nearest to a passage, itself left out.
 
         Args:
             passage_id: ``Hit.id`` of the passage.
             top_k: Most hits to return.
             filter: SQL condition as for ``search``.
+            aspects: As for ``search``.
 
         Returns:
             The hits, best first, scored by cosine.
@@ -316,7 +360,9 @@ class Collection:
         Raises:
             InputError: there is no such passage, or the filter can't be used.
         """
-        return hits_of(neighbours(self._latest(), passage_id, self.dim, top_k, filter), None, explain=False)
+        snapshot = self._latest()
+        near = self.aspects.view(snapshot, aspects) if aspects else None
+        return hits_of(neighbours(snapshot, passage_id, top_k, filter, near=near), None, explain=False)
 
     def vectors(self, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
         """Return passage ids and their vectors.
@@ -374,8 +420,15 @@ class Collection:
     def _tables(self) -> Store:
         with self._guard:
             if self._store is None:
-                self._store = Store(self._place.address, settings=self.settings, dim=self.dim)
+                self._store = Store.at(self._place, self._description)
             return self._store
+
+    @contextmanager
+    def _writing(self) -> Iterator[Store]:
+        with self._place.writing():
+            store = self._tables()
+            tidy(store)
+            yield store
 
     def _latest(self) -> Snapshot:
         """Return a snapshot of the latest version; the one in use until then is left as it is."""
@@ -391,21 +444,8 @@ class Collection:
     def _model(self) -> Encoder:
         with self._guard:
             if self._encoder is None:
-                encoder = _load(self._description.model)
-                self._check_model(encoder)
-                self._encoder = encoder
+                self._encoder = in_place(self._place, self._description, _load(self._description.model))
             return self._encoder
-
-    def _check_model(self, encoder: Encoder) -> None:
-        recorded = self._description
-        if encoder.fingerprint != recorded.fingerprint or encoder.dim != recorded.dim:
-            raise CollectionError(
-                f"collection {self.name!r} holds vectors of model {recorded.model!r} ({recorded.fingerprint}, "
-                f"{recorded.dim}-d), but the model at hand is {encoder.name!r} ({encoder.fingerprint}, "
-                f"{encoder.dim}-d), and vectors of two models can't be compared: use the recorded model, or make the "
-                f"collection anew with `embedlab remove {self.name}` and "
-                f"`embedlab index PATH --into {self.name} --model {encoder.name}`"
-            )
 
 
 def _load(model: str | Encoder) -> Encoder:

@@ -196,6 +196,9 @@ class Settings:
         phrase_search: Whether word positions are stored, so that quoted phrases can be searched; a larger index.
         vector_type: ``"float16"`` or ``"float32"``, how vectors are stored.
         cache_bytes: Largest matrix of vectors kept in memory for exact search; above it Lance searches on disk.
+        feedback_passages: So many passages of a first search the query's vector moves towards before a second; 0 to
+            search once.
+        feedback_weight: How far it moves: 1 gives the mean of those passages as much weight as the query.
     """
 
     weight: float = 0.65
@@ -207,6 +210,8 @@ class Settings:
     phrase_search: bool = False
     vector_type: Literal["float16", "float32"] = "float16"
     cache_bytes: int = 512 * 1024 * 1024
+    feedback_passages: int = 0
+    feedback_weight: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight <= 1.0:
@@ -221,6 +226,10 @@ class Settings:
             raise InputError(f"vector_type={self.vector_type!r}: must be 'float16' or 'float32'")
         if self.cache_bytes < 0:
             raise InputError(f"cache_bytes={self.cache_bytes!r}: must be 0 (no cache) or more")
+        if not 0 <= self.feedback_passages <= 100:
+            raise InputError(f"feedback_passages={self.feedback_passages!r}: must lie in 0 (none) to 100")
+        if not 0.0 <= self.feedback_weight <= 10.0:
+            raise InputError(f"feedback_weight={self.feedback_weight!r}: must lie in 0 to 10")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
@@ -249,6 +258,11 @@ class CollectionInfo:
         columns: Columns that ``filter`` may use, with their types.
         settings: Its settings.
         schema_version: Version of the layout on disk.
+        codec: Fingerprint of the codec whose codes are searched; empty if vectors are.
+        bytes_per_code: Bytes of one code; 0 without codes.
+        verify: How many candidates of a search are scored again by their vectors.
+        vectors_kept: Whether the vectors are stored.
+        bridge: Fingerprint of the map that takes the model's vectors to those of the index; empty for none.
     """
 
     name: str
@@ -266,6 +280,11 @@ class CollectionInfo:
     columns: Mapping[str, str]
     settings: Settings
     schema_version: int
+    codec: str = ""
+    bytes_per_code: int = 0
+    verify: int = 0
+    vectors_kept: bool = True
+    bridge: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, ready for JSON."""

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedlab._core.errors import InputError
+from embedlab.search.feedback import towards
 from embedlab.search.filters import normalise_filter
 from embedlab.search.matrix import Floats, RowIds
 from embedlab.search.ranking import MAX_QUERY_CHARS, Terms, fuse, ranks
 from embedlab.search.records import Hit, Mode
 from embedlab.search.snapshot import Found, Snapshot
-from embedlab.search.store import CONTENT, from_json, vectors_of
+from embedlab.search.store import CONTENT, from_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from embedlab.models.encoder import Encoder
+    from embedlab.search.aspects import AspectView
 
 _DEPTH = 100  # candidates of each list; more of them change no top ten (measured on the development sets)
 _MODES = ("hybrid", "dense", "lexical")
@@ -55,8 +57,14 @@ def find(
     weight: float,
     per_document: bool,
     explain: bool = False,
+    near: AspectView | None = None,
+    feedback: tuple[int, float] = (0, 0.0),
 ) -> Ranked:
-    """Rank passages for a query; arguments as for ``Collection.search``."""
+    """Rank passages for a query; arguments as for ``Collection.search``.
+
+    ``near`` compares in aspects. ``feedback`` is how many passages of a first search the query moves towards, and how
+    far; aspects know nothing of it.
+    """
     _check(query, top_k, mode, weight)
     if terms is None or not query.strip():
         return Ranked(np.empty(0, np.uint64), np.empty(0, np.float32))
@@ -68,34 +76,33 @@ def find(
     else:
         if encoder is None:
             raise InputError(f"mode={mode!r} needs a model")
-        ranked = _with_vectors(snapshot, query, terms, encoder, mode, condition, weight, depth)
+        words = snapshot.lexical(terms.text, condition, depth) if mode == "hybrid" else None  # goes on while we embed
+        vector = np.asarray(encoder.encode_query([query])[0], np.float32)  # (D,)
+        dense = (near or snapshot).dense(vector, condition, depth)
+        lexical = None if words is None else words()
+        ranked = _blended(near or snapshot, vector, lexical, dense, weight)
+        passages, step = feedback
+        if passages and near is None and vector.any():
+            best = ranked.rows[np.argsort(-ranked.scores, kind="stable")[:passages]]
+            vector = towards(vector, snapshot.vectors(best), weight=step)
+            ranked = _blended(snapshot, vector, lexical, snapshot.dense(vector, condition, depth), weight)
     order = np.argsort(-ranked.scores, kind="stable")
     ranked = ranked.keep(order)
     if per_document and len(ranked.rows):
         docs = snapshot.take(ranked.rows, ["doc"])["doc"].to_numpy()
         ranked = ranked.keep(np.sort(np.unique(docs, return_index=True)[1]))
     ranked = _fetched(snapshot, ranked.keep(np.arange(len(ranked.rows))[:top_k]))
-    if explain:
+    if explain and near is not None and ranked.query is not None:
+        cosines = near.parts(ranked.query, ranked.rows)
+        ranked.parts.update({f"aspect {name}": found for name, found in cosines.items()})
+    elif explain:
         _share(snapshot, ranked, getattr(encoder, "dimensions", ()))
     return ranked
 
 
-def _with_vectors(
-    snapshot: Snapshot,
-    query: str,
-    terms: Terms,
-    encoder: Encoder,
-    mode: Mode,
-    where: str | None,
-    weight: float,
-    depth: int,
-) -> Ranked:
-    words = snapshot.lexical(terms.text, where, depth) if mode == "hybrid" else None  # goes on while we embed
-    vector = np.asarray(encoder.encode_query([query])[0], np.float32)  # (D,)
-    dense = snapshot.dense(vector, where, depth)
-    if words is None:
+def _blended(near: Snapshot | AspectView, vector: Floats, lexical: Found | None, dense: Found, weight: float) -> Ranked:
+    if lexical is None:
         return Ranked(dense.rows, dense.scores, {"cosine": dense.scores, "dense_rank": _counted(dense)}, query=vector)
-    lexical = words()
     rows = np.union1d(lexical.rows, dense.rows)  # ascending
     bm25, cosine = np.zeros(len(rows), np.float32), np.empty(len(rows), np.float32)
     in_words, in_dense = np.searchsorted(rows, lexical.rows), np.searchsorted(rows, dense.rows)
@@ -103,7 +110,7 @@ def _with_vectors(
     only_words = np.ones(len(rows), np.bool_)
     only_words[in_dense] = False
     cosine[in_dense] = dense.scores
-    cosine[only_words] = snapshot.cosines(vector, rows[only_words])
+    cosine[only_words] = near.cosines(vector, rows[only_words])
     # a query whose words the model does not know says nothing about nearness: the words decide alone
     share = weight if vector.any() else 0.0
     scores, bm25_part, cosine_part = fuse(bm25, cosine, weight=share)
@@ -122,16 +129,18 @@ def _with_vectors(
     return Ranked(rows, scores, parts, query=vector)
 
 
-def neighbours(snapshot: Snapshot, passage_id: str, dim: int, top_k: int, where: str | None = None) -> Ranked:
+def neighbours(
+    snapshot: Snapshot, passage_id: str, top_k: int, where: str | None = None, *, near: AspectView | None = None
+) -> Ranked:
     """Rank passages by cosine with one of them."""
     _check("", top_k, "dense", 0.0)
     if not isinstance(passage_id, str):
         raise InputError(f"passage_id={passage_id!r}: must be the id of a hit")
-    table = snapshot.find("id = '" + passage_id.replace("'", "''") + "'", ["vector"])
+    table = snapshot.find("id = '" + passage_id.replace("'", "''") + "'", ["ordinal"])
     if not table.num_rows:
         raise InputError(f"passage_id={passage_id!r}: there is no such passage (any more): take it from a recent hit")
-    vector = vectors_of(table["vector"], dim)[0]
-    found = snapshot.dense(vector, normalise_filter(where) if where is not None else None, top_k + 1)
+    vector = snapshot.vectors(table["_rowid"].to_numpy())[0]
+    found = (near or snapshot).dense(vector, normalise_filter(where) if where is not None else None, top_k + 1)
     others = np.flatnonzero(found.rows != table["_rowid"][0].as_py())[:top_k]
     return _fetched(snapshot, Ranked(found.rows, found.scores, {"cosine": found.scores}).keep(others))
 
