@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,32 +94,6 @@ def aspects(
         f"[bold]{collection.name}[/]: learnt {', '.join(learnt.aspects)}; search by it with: "
         f'embedlab search "YOUR QUESTION" --in {name} --aspect {learnt.aspects[0]}=1'
     )
-
-
-def parse_aspects(given: Sequence[str] | None) -> dict[str, float] | None:
-    """Return the weights that ``--aspect`` gives.
-
-    Args:
-        given: ``NAME=WEIGHT`` or ``NAME``, which is 1.
-
-    Returns:
-        Weight by name; None if nothing was given.
-
-    Raises:
-        InputError: a weight is no number, or a name comes twice.
-    """
-    from embedlab._core.errors import InputError
-
-    weights: dict[str, float] = {}
-    for text in given or ():
-        name, _, weight = text.partition("=")
-        if name in weights:
-            raise InputError(f"--aspect {text!r}: {name!r} was given already")
-        try:
-            weights[name] = float(weight or 1)
-        except ValueError:
-            raise InputError(f"--aspect {text!r}: write NAME=WEIGHT with a number, such as method=0.5") from None
-    return weights or None
 
 
 def _list(collection: Collection, as_json: bool) -> None:

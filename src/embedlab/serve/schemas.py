@@ -11,6 +11,8 @@ Scalar = str | int | float | bool
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
+Weight = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
+
 
 class Asked(BaseModel):
     """A body that a caller sends: unknown names are refused, nothing is converted in silence."""
@@ -34,6 +36,7 @@ class SearchQuery(Asked):
     filter: str | None = None
     explain: bool = False
     weight: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    aspects: dict[str, Weight] | None = Field(None, max_length=64)
 
 
 class EmbeddingsQuery(BaseModel):
@@ -63,6 +66,7 @@ class CollectionOut(BaseModel):
     created: float
     updated: float
     writing: bool
+    aspects: list[str] = []
 
 
 class CollectionsOut(BaseModel):

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from embedlab._core.errors import InputError
 from embedlab.serve.errors import ApiError
 from embedlab.serve.filters import check_filter
 from embedlab.serve.metrics import Metrics
@@ -21,6 +22,7 @@ from embedlab.serve.schemas import (
 )
 from embedlab.serve.settings import Limits
 from embedlab.serve.shelf import Shelf
+from embedlab.text.aspect_documents.names import parse_weights
 
 
 def searching_router(shelf: Shelf, pool: Pool, limits: Limits, metrics: Metrics) -> APIRouter:
@@ -38,6 +40,7 @@ def searching_router(shelf: Shelf, pool: Pool, limits: Limits, metrics: Metrics)
     router = APIRouter(prefix="/api/collections/{name}", tags=["search"])
     top_k_range = Query(ge=1, le=limits.top_k)
     filter_length = Query(min_length=1, max_length=limits.query_chars)
+    aspects_asked = Query(max_length=64, description="Compare in this aspect, as NAME=WEIGHT.")
 
     async def search(name: str, query: SearchQuery) -> SearchOut:
         if len(query.query) > limits.query_chars or not query.query.strip():
@@ -63,10 +66,14 @@ def searching_router(shelf: Shelf, pool: Pool, limits: Limits, metrics: Metrics)
         filter: Annotated[str | None, filter_length] = None,  # noqa: A002 - the name callers know
         explain: bool = False,
         weight: Annotated[float | None, Query(ge=0, le=1)] = None,
+        aspect: Annotated[list[str], aspects_asked] = [],  # noqa: B006 - the host copies it
     ) -> SearchOut:
+        weights = _weights(aspect)
         return await search(
             name,
-            SearchQuery(query=query, mode=mode, top_k=top_k, filter=filter, explain=explain, weight=weight),
+            SearchQuery(
+                query=query, mode=mode, top_k=top_k, filter=filter, explain=explain, weight=weight, aspects=weights
+            ),
         )
 
     @router.post("/search", summary="Search")
@@ -83,10 +90,11 @@ def searching_router(shelf: Shelf, pool: Pool, limits: Limits, metrics: Metrics)
         passage_id: str,
         top_k: Annotated[int, top_k_range] = 10,
         filter: Annotated[str | None, filter_length] = None,  # noqa: A002 - the name callers know
+        aspect: Annotated[list[str], aspects_asked] = [],  # noqa: B006
     ) -> SimilarOut:
         check_filter(filter, limits.query_chars)
         began = time.perf_counter()
-        version, hits = await pool.run(shelf.similar, name, passage_id, top_k, filter)
+        version, hits = await pool.run(shelf.similar, name, passage_id, top_k, filter, _weights(aspect))
         metrics.searches.labels("similar").inc()
         return SimilarOut(took_ms=_since(began), version=version, hits=hits)
 
@@ -105,6 +113,13 @@ def searching_router(shelf: Shelf, pool: Pool, limits: Limits, metrics: Metrics)
         return await pool.run(shelf.places, name, passage_id)
 
     return router
+
+
+def _weights(given: list[str]) -> dict[str, float] | None:
+    try:
+        return parse_weights([text[:200] for text in given]) or None
+    except InputError as error:
+        raise ApiError(400, str(error), field="aspect") from None
 
 
 def _since(began: float) -> float:

@@ -92,6 +92,7 @@ class Shelf:
             created=datetime.fromisoformat(info.created_at).timestamp(),
             updated=datetime.fromisoformat(info.updated_at).timestamp(),
             writing=False,
+            aspects=_aspects(collection),
         )
 
     def create(self, name: str, model: str) -> CollectionOut:
@@ -184,10 +185,13 @@ class Shelf:
             filter=query.filter,
             explain=query.explain,
             weight=query.weight,
+            aspects=query.aspects or None,
         )
         return version, [_hit_out(hit, query.explain) for hit in hits]
 
-    def similar(self, name: str, passage_id: str, top_k: int, condition: str | None) -> tuple[int, list[HitOut]]:
+    def similar(
+        self, name: str, passage_id: str, top_k: int, condition: str | None, aspects: dict[str, float] | None = None
+    ) -> tuple[int, list[HitOut]]:
         """Find passages like one of them, and say in which version.
 
         Raises:
@@ -196,7 +200,7 @@ class Shelf:
         collection = self.open(name)
         version = collection.version
         try:
-            hits = collection.similar(passage_id, top_k, filter=condition)
+            hits = collection.similar(passage_id, top_k, filter=condition, aspects=aspects)
         except InputError as error:
             if str(error).startswith("passage_id="):
                 raise ApiError(404, str(error), field="id") from None
@@ -277,6 +281,13 @@ class Shelf:
 def pending_mark(uploads: Path) -> Path:
     """Return the file that says that a folder of uploads is not fully indexed."""
     return uploads.with_name(f"{uploads.name}.pending")
+
+
+def _aspects(collection: Collection) -> list[str]:
+    try:
+        return list(collection.aspects.names)
+    except CollectionError:
+        return []  # damaged or of another model: a search by aspect says so, and all others work
 
 
 def _around(passage_id: str, context: int) -> str:

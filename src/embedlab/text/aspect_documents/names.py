@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from embedlab._core.errors import InputError, unknown_name
 
@@ -61,3 +61,31 @@ def check_weights(weights: Mapping[str, float], known: Iterable[str]) -> dict[st
     if not total:
         raise InputError(f"weights={dict(weights)}: at least one aspect needs a weight other than 0")
     return {name: weight / total for name, weight in weights.items() if weight}
+
+
+def parse_weights(given: Sequence[str]) -> dict[str, float]:
+    """Return weights as people write them.
+
+    Args:
+        given: ``NAME=WEIGHT``, or ``NAME`` alone for a weight of 1.
+
+    Returns:
+        Weight of each aspect.
+
+    Raises:
+        InputError: a weight is no number, or an aspect comes twice.
+
+    Example:
+        >>> parse_weights(["method", "dataset=0.3"])
+        {'method': 1.0, 'dataset': 0.3}
+    """
+    weights: dict[str, float] = {}
+    for text in given:
+        name, _, weight = text.partition("=")
+        if name in weights:
+            raise InputError(f"aspect {text!r}: a weight for {name!r} was given already")
+        try:
+            weights[name] = float(weight or 1)
+        except ValueError:
+            raise InputError(f"aspect {text!r}: write NAME=WEIGHT with a number, such as method=0.5") from None
+    return weights
