@@ -116,7 +116,14 @@ def example(seed: int = 0) -> dict[str, CodecExample]:
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(64, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    small: dict[str, Any] = {"parts": 4, "centroids": 16, "opq_iterations": 2, "steps": 4, "batch_size": 16, "seed": seed}
+    small: dict[str, Any] = {
+        "parts": 4,
+        "centroids": 16,
+        "opq_iterations": 2,
+        "steps": 4,
+        "batch_size": 16,
+        "seed": seed,
+    }
     return {
         "codec": CodecExample(
             codec=ContrastivePQCodec(8, **small),

@@ -78,12 +78,17 @@ class ProductScanner:
 
         def look(shard: int) -> tuple[Floats, Rows]:
             faiss.omp_set_num_threads(1)  # counts for this thread alone
-            params, kept = None, None
-            if mask is not None:
-                kept = np.packbits(mask[shard::number], bitorder="little")
-                params = faiss.SearchParametersPQ(sel=faiss.IDSelectorBitmap(kept))
-            scores, rows = self._shards[shard].search(turned, top_k, params=params)
-            return np.where(rows < 0, -np.inf, scores), np.where(rows < 0, -1, rows * number + shard)
+            index, numbers = self._shards[shard], None
+            if mask is not None:  # faiss knows no selection here: look at a copy of what is allowed
+                numbers = np.flatnonzero(mask[shard::number])
+                codes = faiss.rev_swig_ptr(index.codes.data(), index.ntotal * index.code_size)
+                index = product_index(self.codec.parameters["codebook"])
+                if len(numbers):
+                    index.add_sa_codes(codes.reshape(-1, index.code_size)[numbers])
+            scores, rows = index.search(turned, top_k)
+            there = rows >= 0
+            rows = rows if numbers is None or not len(numbers) else numbers[rows]
+            return np.where(there, scores, -np.inf), np.where(there, rows * number + shard, -1)
 
         workers = min(number, threads or number)
         if workers == 1 or len(self) < 10_000:
