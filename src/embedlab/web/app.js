@@ -1,5 +1,6 @@
 // The page as a whole: what is asked of the server when the state changes, and the keys.
 import { call, key } from "./api.js";
+import * as aspects from "./aspects.js";
 import * as documents from "./documents.js";
 import { $, h, naming } from "./dom.js";
 import * as filters from "./filters.js";
@@ -13,7 +14,7 @@ import * as uploads from "./uploads.js";
 const DEBOUNCE_MS = 120;
 const SETTLED_MS = 1500; // a query that stood this long is worth a step in the history
 const REFRESH_MS = 3000; // while somebody writes, every answer is of a newer version
-const ASKED = ["c", "q", "mode", "n", "f", "source", "sql", "explain", "w", "like"];
+const ASKED = ["c", "q", "mode", "n", "f", "a", "source", "sql", "explain", "w", "like"];
 
 let info = null;
 let collections = [];
@@ -84,6 +85,7 @@ async function follow(state, before, popped = false) {
   filters.follow(state, popped);
   if (!info) return;
   const here = collection();
+  aspects.follow(state, here);
   $("query").placeholder = here?.passages ? `Search ${here.name}` : "Search";
   if (!here) return missing(state);
   if (settings.collection !== here.name) keep({ collection: here.name });
@@ -94,7 +96,7 @@ async function follow(state, before, popped = false) {
   }
   reader.follow(state, before);
   map.load(here);
-  if (before && !popped && differs(["c", "q", "like", "f", "source", "sql"])) scrollTo(0, 0);
+  if (before && !popped && differs(["c", "q", "like", "f", "a", "source", "sql"])) scrollTo(0, 0);
   if (differs(ASKED) || before.view === "documents") await ask(state, here);
   else if (differs(["view"])) map.light(results.hits);
 }
@@ -197,9 +199,9 @@ $("form").addEventListener("submit", (event) => {
 
 for (const radio of document.getElementsByName("mode")) radio.addEventListener("change", () => go({ mode: radio.value, n: 0 }));
 $("explain").addEventListener("change", () => go({ explain: $("explain").checked }));
-$("collection").addEventListener("change", () => go({ c: $("collection").value, f: [], source: "", sql: "", like: "", p: "", n: 0 }));
+$("collection").addEventListener("change", () => go({ c: $("collection").value, f: [], a: [], source: "", sql: "", like: "", p: "", n: 0 }));
 $("more").addEventListener("click", () => go({ n: Math.min(results.hits.length + settings.topK, results.maxTopK) }, { replace: true }));
-$("brand").addEventListener("click", (event) => plain(event) && go({ q: "", like: "", p: "", f: [], source: "", sql: "", n: 0, view: "search" }));
+$("brand").addEventListener("click", (event) => plain(event) && go({ q: "", like: "", p: "", f: [], a: [], source: "", sql: "", n: 0, view: "search" }));
 for (const link of document.querySelectorAll("[data-goto]")) link.addEventListener("click", (event) => plain(event) && view(link.dataset.goto));
 $("hits").addEventListener("click", (event) => {
   const link = event.target.closest("a[data-id]");
@@ -310,6 +312,7 @@ const KEYS = {
   },
   e: () => go({ explain: !get().explain }),
   f: () => (filters.open(), $("filters").hidden || ($("filters").querySelector("input") ?? $("sql")).focus()),
+  a: () => $("toggle-aspects").hidden || aspects.open(),
   1: () => view("search"),
   2: () => view("map"),
   3: () => view("documents"),
@@ -336,6 +339,7 @@ addEventListener("keydown", (event) => {
 function escape(event, at) {
   if (reader.isOpen()) return event.preventDefault(), reader.close();
   if (!$("filters").hidden && $("filters").contains(at)) return filters.open(false), $("toggle-filters").focus();
+  if (!$("aspects").hidden && $("aspects").contains(at)) return aspects.open(false), $("toggle-aspects").focus();
   if (get().view === "documents") return;
   if (at === $("query") && at.value) return event.preventDefault(), (at.value = ""), type();
   if (at?.closest("#hits")) return $("query").focus();

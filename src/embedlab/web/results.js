@@ -1,5 +1,6 @@
 // The list of hits: one search at a time, the newest wins, and old hits stay in place until the new ones are there.
 import { call, of } from "./api.js";
+import * as aspects from "./aspects.js";
 import { $, codePoints, command, cut, h, icon, marked, naming, number, plural, soft } from "./dom.js";
 import { condition } from "./filters.js";
 import { address, get, go, settings } from "./state.js";
@@ -39,7 +40,7 @@ export async function search(state) {
   controller = new AbortController();
   setBusy(true);
   const topK = Math.min(state.n || settings.topK, maxTopK);
-  const params = { top_k: topK, filter: condition(state) };
+  const params = { top_k: topK, filter: condition(state), aspect: aspects.params(state) };
   const path = state.like ? `${of(state.c)}/passages/${encodeURIComponent(state.like)}/similar` : `${of(state.c)}/search`;
   if (!state.like) {
     Object.assign(params, { query: state.q.trim(), mode: state.mode, explain: state.explain });
@@ -156,6 +157,7 @@ function parts({ parts, matched, score }, best) {
   const fused = parts.weight != null && row("fused", "score", score, 3, null, [parts.weight * near, (1 - parts.weight) * words]);
   return h("dl", { class: "parts", "aria-label": "Scores" },
     (fused || parts.cosine != null) && row("dense", "meaning", parts.cosine, 3, parts.dense_rank, [near]),
+    Object.entries(parts).filter(([name]) => name.startsWith("aspect ")).map(([name, cosine]) => row("dense", name.slice(7), cosine, 3, null, [(cosine + 1) / 2])),
     (fused || parts.bm25 != null) && row("lexical", "words", parts.bm25, 1, parts.lexical_rank, [0, words]),
     fused,
     matched?.length ? h("div", { class: "matched" }, h("dt", {}, "matches"), h("dd", {}, matched.join(", "))) : null);

@@ -7,6 +7,7 @@ const EMPTY = Object.freeze({
   view: "search",
   n: 0, // results asked for; 0: as the settings say
   f: [], // choices, as "field:value"
+  a: [], // aspects to compare in, as "name:weight"
   source: "", // one document only
   sql: "", // a condition typed by hand
   explain: false,
@@ -20,7 +21,8 @@ const VIEWS = ["search", "map", "documents"];
 
 export function parse(search) {
   const params = new URLSearchParams(search);
-  const state = { ...EMPTY, f: params.getAll("f").filter((choice) => choice.includes(":")) };
+  const pairs = (key) => params.getAll(key).filter((choice) => choice.includes(":"));
+  const state = { ...EMPTY, f: pairs("f"), a: pairs("a") };
   for (const key of ["c", "q", "source", "sql", "like", "p"]) state[key] = params.get(key) ?? "";
   if (MODES.includes(params.get("mode"))) state.mode = params.get("mode");
   if (VIEWS.includes(params.get("view"))) state.view = params.get("view");

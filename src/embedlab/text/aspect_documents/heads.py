@@ -161,7 +161,7 @@ class AspectHeads:
                 tensors[f"{name}/{place}/weight"] = np.ascontiguousarray(weight)
                 tensors[f"{name}/{place}/bias"] = np.ascontiguousarray(bias)
         header = {"format": FORMAT, "fingerprint": self.fingerprint, "heads": shapes, "about": dict(self.about)}
-        text = json.dumps(header, sort_keys=True)
+        text = json.dumps(header)
         return bytes(save(tensors, {_HEADER: text, "checksum": _checksum(text, tensors)}))
 
     @classmethod
