@@ -9,7 +9,9 @@ import typer
 
 from embedlab import __version__
 from embedlab.cli import (
+    aspects,
     collection,
+    compress,
     demo,
     depth,
     domain,
@@ -63,6 +65,9 @@ for _panel, _verbs in {
         collection.remove,
         collection.export,
         collection.doctor,
+        compress.compress,
+        compress.upgrade,
+        aspects.aspects,
         demo.demo,
     ),
     "Models": (

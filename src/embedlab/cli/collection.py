@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from embedlab.search.records import Hit, IndexReport
+    from embedlab.search.records import CollectionInfo, Hit, IndexReport
 
 DEFAULT_NAME = "default"
 
@@ -72,15 +72,21 @@ def search(
     mode: Annotated[SearchMode, typer.Option(help="Rank by words and meaning, meaning alone or words alone.")] = (
         SearchMode.hybrid
     ),
+    aspect: Annotated[
+        list[str] | None,
+        typer.Option(help="Compare in this aspect, as NAME=WEIGHT; can be repeated. `embedlab aspects` makes them."),
+    ] = None,
     explain: Annotated[bool, typer.Option(help="Show each part of the score.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find the passages that answer QUERY."""
     from embedlab.cli.console import err, print_json
     from embedlab.search import Collection
+    from embedlab.text.aspect_documents.names import parse_weights
 
     collection = Collection.open(choose_collection(name))
-    hits = collection.search(query, top_k=top_k, mode=mode.value, filter=where, explain=explain)
+    weights = parse_weights(aspect) if aspect else None
+    hits = collection.search(query, top_k=top_k, mode=mode.value, filter=where, explain=explain, aspects=weights)
     if as_json:
         print_json(hits)
         return
@@ -139,6 +145,7 @@ def info(name: Name = None, as_json: AsJson = False) -> None:
         ("formats", ", ".join(f"{name} {count:,}" for name, count in about.formats.items())),
         ("folders", "\n".join(about.roots)),
         ("model", f"{about.model} ({about.fingerprint}, {about.dim} dimensions)"),
+        ("searched by", _searched_by(about)),
         ("filter columns", ", ".join(f"{column} ({kind})" for column, kind in about.columns.items())),
         ("fusion weight", f"{about.settings.weight:g} (share of the dense part)"),
         ("created", about.created_at),
@@ -146,6 +153,15 @@ def info(name: Name = None, as_json: AsJson = False) -> None:
     ):
         table.add_row(label, value)
     out.print(table)
+
+
+def _searched_by(about: CollectionInfo) -> str:
+    bridged = f"; queries pass {about.bridge} to the index of an earlier model" if about.bridge else ""
+    if not about.codec:
+        return f"vectors of {about.settings.vector_type}{bridged}"
+    verified = f", {about.verify} candidates verified by vectors" if about.verify else ""
+    dropped = "" if about.vectors_kept else ", vectors dropped"
+    return f"codes of {about.bytes_per_code} bytes ({about.codec}{verified}{dropped}){bridged}"
 
 
 def remove(

@@ -238,7 +238,7 @@ class Collection:
         """
         places = places_of(paths)
         encoder = self._model()
-        with self._writing() as store, patient_interrupt() as stop:
+        with patient_interrupt() as stop, self._writing() as store:
             return sync(
                 store,
                 encoder,
@@ -267,7 +267,7 @@ class Collection:
             CollectionError: as for ``index``.
         """
         encoder = self._model()
-        with self._writing() as store, patient_interrupt() as stop:
+        with patient_interrupt() as stop, self._writing() as store:
             return take_in(store, encoder, documents, on_progress=on_progress, stop=stop)
 
     def delete(self, sources: str | Iterable[str]) -> int:

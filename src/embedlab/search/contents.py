@@ -80,7 +80,7 @@ def describe(spot: Place, description: Description, store: Store) -> CollectionI
     with lance_errors("reading", spot.address):
         passages = store.passages.count_rows(f"{CONTENT} != ''")
         latest = max((version["timestamp"] for version in store.passages.list_versions()), default=None)
-    formats = Counter(rows["format"].to_pylist())
+    formats, coded = Counter(rows["format"].to_pylist()), store.coded()
     return CollectionInfo(
         name=spot.name,
         path=spot.address,
@@ -97,6 +97,11 @@ def describe(spot: Place, description: Description, store: Store) -> CollectionI
         columns=store.columns(),
         settings=description.settings,
         schema_version=description.schema_version,
+        codec=coded.codec if coded is not None else "",
+        bytes_per_code=coded.bytes_per_vector if coded is not None else 0,
+        verify=coded.verify if coded is not None else 0,
+        vectors_kept=VECTOR in store.passages.schema.names,
+        bridge=description.bridge,
     )
 
 

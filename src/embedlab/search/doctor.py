@@ -15,6 +15,7 @@ import numpy as np
 
 from embedlab._core.errors import CollectionError, EmbedlabError
 from embedlab._core.files import embedlab_home
+from embedlab.search.compression.mending import check_codes
 from embedlab.search.places import Description, Place, home, place
 from embedlab.search.records import Finding, Level
 from embedlab.search.store import Store, document_key, lance_errors
@@ -112,8 +113,11 @@ class _Checkup:
         yield self._model(description)
         try:
             with lance_errors("checking", self.spot.address):
+                codes = check_codes(self.spot, description, store, model=self.model, repair=repair)
+                yield from codes
                 yield self._documents(store, repair)
-                yield self._vectors(store, repair)
+                if not any(finding.level == "error" and not finding.repaired for finding in codes):
+                    yield self._vectors(store, repair)
                 yield self._files(store, repair)
                 yield self._text_index(store, repair)
         except CollectionError as error:
