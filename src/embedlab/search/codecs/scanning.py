@@ -81,13 +81,20 @@ def best_of(scored: Iterable[tuple[Rows, Floats]], num_queries: int, top_k: int)
     best = np.full((num_queries, top_k), -np.inf, np.float32)
     kept = np.full((num_queries, top_k), -1, np.int64)
     for numbers, scores in scored:
-        fresh_scores, places = top_columns(scores, top_k)
-        best, kept = merge(best, kept, fresh_scores, numbers[places], top_k)
+        better = scores > best[:, -1:]  # few after the first blocks: looking only at them saves the partitions
+        found = np.count_nonzero(better, axis=1)
+        if found.max(initial=0) > 4 * top_k:
+            fresh, places = top_columns(scores, top_k)
+            best, kept = merge(best, kept, fresh, numbers[places], top_k)
+            continue
+        for query in np.flatnonzero(found):
+            places, one = np.flatnonzero(better[query]), slice(query, query + 1)
+            best[one], kept[one] = merge(best[one], kept[one], scores[one, places], numbers[None, places], top_k)
     return best, kept
 
 
 def top_columns(scores: Floats, top_k: int) -> tuple[Floats, Rows]:
-    """Find the largest columns of every row, in any order.
+    """Find the largest columns of every row, in any order, and of equals the first ones.
 
     Args:
         scores: Scores (Q, n).
@@ -100,7 +107,13 @@ def top_columns(scores: Floats, top_k: int) -> tuple[Floats, Rows]:
     if count <= top_k:
         return scores, np.broadcast_to(np.arange(count), scores.shape)
     places = np.argpartition(scores, count - top_k, axis=1)[:, count - top_k :]
-    return np.take_along_axis(scores, places, 1), places
+    best = np.take_along_axis(scores, places, 1)
+    least = best.min(axis=1, keepdims=True)
+    for row in np.flatnonzero((scores == least).sum(axis=1) > (best == least).sum(axis=1)):  # some equals were left out
+        above, equal = (np.flatnonzero(how(scores[row], least[row])) for how in (np.greater, np.equal))
+        places[row] = np.concatenate([above, equal[: top_k - len(above)]])
+        best[row] = scores[row, places[row]]
+    return best, places
 
 
 def merge(left: Floats, left_rows: Rows, right: Floats, right_rows: Rows, top_k: int) -> tuple[Floats, Rows]:
