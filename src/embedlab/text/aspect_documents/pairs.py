@@ -171,7 +171,7 @@ class AspectPairs:
         folds: int,
         seed: int,
     ) -> None:
-        _check(max_label_freq, neg_ratio, max_partners, negatives, folds, len(docs))
+        _check(max_label_freq, neg_ratio, max_partners, negatives, folds)
         self.docs, self.ids = list(docs), list(ids)
         for name, given in (
             ("ids", ids),
@@ -373,9 +373,7 @@ def _ids(docs: Sequence[str], ids: Sequence[str] | None) -> Sequence[str]:
     return [str(place) for place in range(len(docs))] if ids is None else ids
 
 
-def _check(
-    max_label_freq: int | None, neg_ratio: float, max_partners: int | None, negatives: str, folds: int, count: int
-) -> None:
+def _check(max_label_freq: int | None, neg_ratio: float, max_partners: int | None, negatives: str, folds: int) -> None:
     if max_label_freq is not None and max_label_freq < 3:
         raise InputError(f"max_label_freq={max_label_freq}: must be at least 3 (2 documents make a pair), or None")
     if not neg_ratio >= 0:
@@ -384,5 +382,5 @@ def _check(
         raise InputError(f"max_partners={max_partners}: must be at least 1, or None for all")
     if negatives not in get_args(Negatives):
         raise unknown_name("rule for negatives", negatives, get_args(Negatives))
-    if not 2 <= folds <= max(count, 2):
-        raise InputError(f"folds={folds}: must be from 2 to the number of documents, {count}")
+    if folds < 2:
+        raise InputError(f"folds={folds}: must be at least 2, one to learn from and one to test on")
