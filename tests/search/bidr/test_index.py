@@ -12,7 +12,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from embedlab._core.errors import EmbedlabError, InputError
 from embedlab.search.bidr import BiGranularIndex, ContrastivePQCodec, TwoStageError, VectorFile, VectorTable
-from embedlab.search.bidr.partitions import PartitionedScanner, ProductScanner
+from embedlab.search.bidr.partitions import (
+    PartitionedScanner,
+    ProductScanner,
+    assign_partitions,
+    learn_partitions,
+)
 from embedlab.search.codecs import CodecError
 
 pytest.importorskip("faiss")
@@ -103,8 +108,8 @@ def test_codes_alone_answer_without_reading(folder, codec, vectors, queries):
 
 
 @pytest.mark.parametrize("lists", [0, 8])
-def test_only_allowed_rows_come_back(folder, codec, vectors, queries, lists):
-    index = BiGranularIndex.open(folder, lists=lists, probes=8)
+def test_only_allowed_rows_come_back(tmp_path, codec, vectors, queries, lists):
+    index = BiGranularIndex.build(tmp_path / "parted", codec, vectors, lists=lists, probes=8)
     allowed = np.arange(COUNT) % 3 == 0
     _, rows = index.search(queries, top_k=10, candidates=50, allowed=allowed)
     assert_array_equal(rows, by_hand(codec, vectors, queries, 10, 50, allowed=allowed))
@@ -206,11 +211,28 @@ def test_threads_scan_large_sets_the_same(codec, vectors, queries):
 
 def test_all_partitions_are_the_whole(codec, vectors, queries):
     codes = codec.encode(vectors)
-    whole, parts = ProductScanner(codec, codes), PartitionedScanner(codec, codes, lists=12, probes=12)
+    centroids = learn_partitions(codec, codes, lists=12)
+    assigned = assign_partitions(codec, codes, centroids)
+    whole, parts = ProductScanner(codec, codes), PartitionedScanner(codec, codes, centroids, assigned, probes=12)
     assert_allclose(parts.search(queries, 20)[0], whole.search(queries, 20)[0], atol=1e-5)
-    fewer = PartitionedScanner(codec, codes, lists=12, probes=3).search(queries, 20)
+    grown = PartitionedScanner(codec, codes[:300], centroids, assigned[:300], probes=12)
+    grown.add(codes[300:])
+    assert_array_equal(grown.search(queries, 20)[1], parts.search(queries, 20)[1])
+    fewer = PartitionedScanner(codec, codes, centroids, assigned, probes=3).search(queries, 20)
     assert_allclose(fewer[0], np.take_along_axis(codec.score(queries, codes), fewer[1], axis=1), atol=1e-5)
     assert parts.memory_bytes == COUNT * (2 + 8) + 12 * 4 * DIM
+
+
+def test_partitions_are_kept_and_their_number_is_checked(tmp_path, codec, vectors, queries):
+    built = BiGranularIndex.build(tmp_path / "parted", codec, vectors, lists=8, probes=8)
+    opened = BiGranularIndex.open(tmp_path / "parted", probes=8)
+    assert_array_equal(opened.search(queries)[1], built.search(queries)[1])
+    assert opened.cost.memory_bytes == COUNT * (2 + 8) + 8 * 4 * DIM
+    spoil(tmp_path / "parted" / "partitions.npy")
+    with pytest.raises(TwoStageError, match="partitions"):
+        BiGranularIndex.open(tmp_path / "parted")
+    with pytest.raises(InputError, match="lists=800"):
+        BiGranularIndex.build(tmp_path / "too-many", codec, vectors, lists=800)
 
 
 # files that do not belong together
@@ -325,7 +347,7 @@ def test_bad_arguments_are_refused(folder, queries, options, says):
         index.search(**{"queries": queries, **options})
 
 
-@pytest.mark.parametrize("options", [{"lists": -1}, {"lists": 800}, {"probes": 0}, {"max_candidates": 0}])
+@pytest.mark.parametrize("options", [{"probes": 0}, {"max_candidates": 0}])
 def test_bad_settings_are_refused(folder, options):
     with pytest.raises(EmbedlabError, match=next(iter(options))):
         BiGranularIndex.open(folder, **options)

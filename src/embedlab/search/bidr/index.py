@@ -55,9 +55,9 @@ class BiGranularIndex:
         codes: Codes of all documents (N, B).
         vectors: Their full vectors: path of an npy file, a LanceDB table (columns ``row`` and ``vector``), or a
             ``VectorStore``.
-        lists: Partitions of the codes, of which a query looks at ``probes``: for tens of millions of documents. Takes 8
-            more bytes per document, and faiss. 0 to look at all.
-        probes: Partitions that a query looks at.
+        partitions: Centroids and each document's partition, as ``build`` makes them with ``lists=``; None to look at
+            all codes. Takes 8 more bytes per document, and faiss.
+        probes: Partitions that a query looks at, if there are any.
         max_candidates: Most candidates, and so reads, that a query may ask for.
         threads: Threads that look through the codes.
 
@@ -87,15 +87,13 @@ class BiGranularIndex:
         codes: NDArray[np.uint8],
         vectors: str | Path | VectorStore | Any,
         *,
-        lists: int = 0,
+        partitions: tuple[Floats, NDArray[np.uint32]] | None = None,
         probes: int = 16,
         max_candidates: int = 10_000,
         threads: int | None = None,
     ) -> None:
-        if max_candidates < 1 or lists < 0 or probes < 1:
-            raise InputError(
-                f"max_candidates={max_candidates}, lists={lists}, probes={probes}: expected 1, 0, 1 or more"
-            )
+        if max_candidates < 1 or probes < 1:
+            raise InputError(f"max_candidates={max_candidates}, probes={probes}: both must be at least 1")
         self.codec, self.vectors = codec, open_vectors(vectors)
         self.max_candidates, self.threads = max_candidates, threads
         if len(codes) != len(self.vectors):
@@ -103,10 +101,10 @@ class BiGranularIndex:
                 f"{len(codes)} codes but {len(self.vectors)} full vectors: they are not of one index; build it again"
             )
         self.scanner: Scanner
-        if lists:
+        if partitions is not None:
             from embedlab.search.bidr.partitions import PartitionedScanner
 
-            self.scanner = PartitionedScanner(codec, codes, lists=lists, probes=probes)
+            self.scanner = PartitionedScanner(codec, codes, *partitions, probes=probes)
             self._memory_bytes = self.scanner.memory_bytes
         else:
             self.scanner = codec.scanner(codes)
@@ -122,6 +120,7 @@ class BiGranularIndex:
         *,
         sparse_vectors: NDArray[np.floating] | None = None,
         dtype: str = "float32",
+        lists: int = 0,
         **options: Any,
     ) -> Self:
         """Write an index to a folder, in one step, and open it.
@@ -132,13 +131,15 @@ class BiGranularIndex:
             vectors: Full vectors (N, D); may be memory-mapped, they are read in blocks.
             sparse_vectors: What is encoded, row by row, where the codes are of another encoder; ``vectors`` by default.
             dtype: How full vectors are stored, ``"float32"`` or ``"float16"``.
+            lists: Partitions of the codes, of which a query looks at ``probes``: for millions of documents, with a
+                ``contrastive_pq`` codec. 0 to look at all codes.
             options: Those of the constructor.
 
         Returns:
             The index.
 
         Raises:
-            InputError: shapes or number format that are not allowed.
+            InputError: shapes, number format or number of partitions that are not allowed.
         """
         coded = vectors if sparse_vectors is None else sparse_vectors
         if vectors.ndim != 2 or len(coded) != len(vectors) or not len(vectors):
@@ -152,17 +153,20 @@ class BiGranularIndex:
             _write_npy(fresh / "vectors.npy", vectors.shape, np.dtype(dtype), _blocks(vectors, np.dtype(dtype)))
             codes = (codec.encode(block) for block in _blocks(coded, np.dtype(np.float32)))
             _write_npy(fresh / "codes.npy", (len(coded), codec.bytes_per_vector), np.dtype(np.uint8), codes)
-            _seal(fresh, codec, open_vectors(fresh / "vectors.npy"))
+            _seal(fresh, codec, open_vectors(fresh / "vectors.npy"), lists)
         return cls.open(folder, **options)
 
     @classmethod
-    def build_beside(cls, folder: str | Path, codec: Codec, vectors: str | Path | Any, **options: Any) -> Self:
+    def build_beside(
+        cls, folder: str | Path, codec: Codec, vectors: str | Path | Any, *, lists: int = 0, **options: Any
+    ) -> Self:
         """Write an index of vectors that stay where they are: an npy file or a LanceDB table.
 
         Args:
             folder: Where the codes go; an index that is there is replaced.
             codec: The fitted codec.
             vectors: Path, table or store of the full vectors; give the same to ``open`` later on.
+            lists: Partitions of the codes; see ``build``.
             options: Those of the constructor.
 
         Returns:
@@ -174,7 +178,7 @@ class BiGranularIndex:
             parts = (np.arange(at, min(at + _BLOCK, len(store))) for at in range(0, len(store), _BLOCK))
             codes = (codec.encode(store.read(part)) for part in parts)
             _write_npy(fresh / "codes.npy", (len(store), codec.bytes_per_vector), np.dtype(np.uint8), codes)
-            _seal(fresh, codec, store)
+            _seal(fresh, codec, store, lists)
         return cls.open(folder, vectors=vectors, **options)
 
     @classmethod
@@ -205,6 +209,7 @@ class BiGranularIndex:
             raise TwoStageError(
                 f"{folder}/index.json is not of the form {_FORMAT!r}: was it written by a later release?"
             )
+        partitions = _read_partitions(home, codes, about)
         codec = load_codec(home / "codec")
         if codec.fingerprint != about["codec"]:
             raise CodecError(f"{folder}: codes were made by {about['codec']}, the codec there is {codec.fingerprint}")
@@ -220,7 +225,7 @@ class BiGranularIndex:
             raise TwoStageError(
                 f"the full vectors are not those that the index in {folder} was built of: build it again"
             )
-        return cls(codec, codes, store, **options)
+        return cls(codec, codes, store, partitions=partitions, **options)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -307,20 +312,43 @@ def _write_npy(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], blocks:
         os.fsync(file.fileno())
 
 
-def _seal(folder: Path, codec: Codec, store: VectorStore) -> None:
-    about = {
+def _seal(folder: Path, codec: Codec, store: VectorStore, lists: int) -> None:
+    codes = np.load(folder / "codes.npy", mmap_mode="r")
+    about: dict[str, Any] = {
         "format": _FORMAT,
         "count": len(store),
         "dim": store.dim,
         "codec": codec.fingerprint,
-        "codes_sha256": _digest(np.load(folder / "codes.npy", mmap_mode="r")),
+        "codes_sha256": _digest(codes),
         "vectors_sample": _witness(store),
     }
+    if lists:
+        from embedlab.search.bidr.partitions import assign_partitions, learn_partitions
+
+        centroids = learn_partitions(codec, codes, lists=lists, seed=codec.seed)
+        assigned = assign_partitions(codec, codes, centroids)
+        np.save(folder / "centroids.npy", centroids, allow_pickle=False)
+        np.save(folder / "partitions.npy", assigned, allow_pickle=False)
+        about["partitions_sha256"] = _digest(assigned) + _digest(centroids)
     atomic_write(folder / "index.json", json.dumps(about, indent=2) + "\n")
 
 
-def _digest(codes: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(codes).data).hexdigest()
+def _read_partitions(
+    folder: Path, codes: NDArray[np.uint8], about: dict[str, Any]
+) -> tuple[Floats, NDArray[np.uint32]] | None:
+    if "partitions_sha256" not in about:
+        return None
+    try:
+        centroids, assigned = (np.load(folder / f"{name}.npy") for name in ("centroids", "partitions"))
+    except (OSError, ValueError, EOFError) as error:
+        raise TwoStageError(f"the partitions in {folder} cannot be read, build the index again: {error}") from error
+    if _digest(assigned) + _digest(centroids) != about["partitions_sha256"] or len(assigned) != len(codes):
+        raise TwoStageError(f"the partitions in {folder} are damaged: build the index again")
+    return centroids, assigned
+
+
+def _digest(array: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _witness(store: VectorStore) -> str:

@@ -105,50 +105,35 @@ class ProductScanner:
 class PartitionedScanner:
     """Look at the partitions nearest to a query: inverted lists over the same codes.
 
-    Partitions are those of spherical k-means on decoded vectors; codes stay as they are (no residuals), so that scores
-    equal those of the full scan for every document looked at.
+    Codes stay as they are (no residuals), so that scores equal those of the full scan for every document looked at.
 
     Args:
         codec: The fitted codec, one with a codebook.
         codes: Codes (N, B).
-        lists: Number of partitions.
+        centroids: What ``learn_partitions`` has found (L, D).
+        assigned: Partition of each document (N,), as ``assign_partitions`` gives it.
         probes: Partitions that a query looks at.
-        seed: Decides the partitions.
-
-    Attributes:
-        memory_bytes: Bytes of codes, row numbers and centroids.
 
     Raises:
-        InputError: the codec has no codebook, or there are fewer documents than partitions.
+        InputError: the codec has no codebook.
         MissingExtraError: faiss is not installed.
     """
 
-    def __init__(self, codec: Codec, codes: Codes, *, lists: int, probes: int = 16, seed: int = 0) -> None:
-        from embedlab.search.bidr.codec import ContrastivePQCodec
-
-        if not isinstance(codec, ContrastivePQCodec):
-            raise InputError(
-                f"lists={lists}: partitions need a contrastive_pq codec, this is {codec.name}; use lists=0"
-            )
-        if not 1 <= lists <= len(codes):
-            raise InputError(f"lists={lists}: must be at least 1, and at most the {len(codes)} documents")
+    def __init__(
+        self, codec: Codec, codes: Codes, centroids: Floats, assigned: NDArray[np.integer], *, probes: int = 16
+    ) -> None:
+        self.codec, self.probes = demand_codebook(codec), min(probes, len(centroids))
         faiss = require("faiss", extra="codecs")
-        self.codec, self.probes = codec, min(probes, lists)
-        rng = np.random.default_rng(seed)
-        sample = rng.choice(len(codes), min(len(codes), _TRAINED_ON * lists), replace=False)
-        means = faiss.Kmeans(codec.dim, lists, niter=10, spherical=True, seed=seed + 1, min_points_per_centroid=1)
-        means.train(codec.decode_turned(codes[np.sort(sample)]))
-        coarse = faiss.IndexFlatIP(codec.dim)
-        coarse.add(means.centroids)
-        parts, centroids, _ = codec.parameters["codebook"].shape
-        bits = centroids.bit_length() - 1
-        self._index = faiss.IndexIVFPQ(coarse, codec.dim, lists, parts, bits, faiss.METRIC_INNER_PRODUCT)
+        self._centroids, self._coarse = len(centroids), _coarse(centroids)
+        codebook = self.codec.parameters["codebook"]  # (P, K, D/P)
+        parts, words, _ = codebook.shape
+        kind = (codec.dim, len(centroids), parts, words.bit_length() - 1, faiss.METRIC_INNER_PRODUCT)
+        self._index = faiss.IndexIVFPQ(self._coarse, *kind)
         self._index.by_residual = False
-        faiss.copy_array_to_vector(codec.parameters["codebook"].ravel(), self._index.pq.centroids)
+        faiss.copy_array_to_vector(codebook.ravel(), self._index.pq.centroids)
         self._index.is_trained = True
-        self._coarse, self._lists = coarse, lists
         self._count = 0
-        self.add(codes)
+        self._append(self.codec.checked_codes(codes), assigned)
 
     def __len__(self) -> int:
         return self._count
@@ -156,7 +141,7 @@ class PartitionedScanner:
     @property
     def memory_bytes(self) -> int:
         """Bytes of codes, row numbers and centroids."""
-        return self._count * (self.codec.bytes_per_vector + 8) + 4 * self._lists * self.codec.dim
+        return self._count * (self.codec.bytes_per_vector + 8) + 4 * self._centroids * self.codec.dim
 
     def add(self, codes: Codes) -> None:
         """Append rows; see ``Scanner``.
@@ -165,22 +150,20 @@ class PartitionedScanner:
             codes: Codes (N, B).
         """
         codes = self.codec.checked_codes(codes)
-        for part in blocks(len(codes), 8 * self.codec.dim):
-            some = np.ascontiguousarray(codes[part])
-            _, lists = self._coarse.search(self.codec.decode_turned(some), 1)  # (n, 1)
-            rows = np.arange(self._count + part.start, self._count + part.stop)
-            self._add_block(some, lists[:, 0], rows)
-        self._count += len(codes)
+        self._append(codes, _assigned(self.codec, codes, self._coarse))
 
-    def _add_block(self, codes: Codes, lists: Rows, rows: Rows) -> None:
+    def _append(self, codes: Codes, assigned: NDArray[np.integer]) -> None:
         faiss: Any = require("faiss", extra="codecs")
-        order = np.argsort(lists, kind="stable")
-        codes, lists, rows = np.ascontiguousarray(codes[order]), lists[order], np.ascontiguousarray(rows[order])
-        starts = np.flatnonzero(np.diff(lists, prepend=-1))
-        for start, end in zip(starts, [*starts[1:], len(lists)], strict=True):
-            ids, bytes_ = faiss.swig_ptr(rows[start:end]), faiss.swig_ptr(codes[start:end])
-            self._index.invlists.add_entries(int(lists[start]), int(end - start), ids, bytes_)
-        self._index.ntotal += len(rows)
+        for part in blocks(len(codes), 8 * self.codec.dim):
+            order = np.argsort(assigned[part], kind="stable")
+            lists, some = np.asarray(assigned[part])[order], np.ascontiguousarray(codes[part][order])
+            rows = self._count + order.astype(np.int64)
+            starts = np.flatnonzero(np.diff(lists.astype(np.int64), prepend=-1))
+            for start, end in zip(starts, [*starts[1:], len(lists)], strict=True):
+                numbers, kept = faiss.swig_ptr(rows[start:end]), faiss.swig_ptr(some[start:end])
+                self._index.invlists.add_entries(int(lists[start]), int(end - start), numbers, kept)
+            self._count += len(rows)
+        self._index.ntotal = self._count
 
     def search(
         self, queries: ArrayLike, top_k: int, *, allowed: Mask | None = None, threads: int | None = None
@@ -209,6 +192,78 @@ class PartitionedScanner:
         finally:
             faiss.omp_set_num_threads(before)
         return np.where(rows < 0, -np.inf, scores).astype(np.float32, copy=False), rows
+
+
+def learn_partitions(codec: Codec, codes: Codes, *, lists: int, seed: int = 0) -> Floats:
+    """Part the space of decoded vectors by spherical k-means.
+
+    Args:
+        codec: The fitted codec, one with a codebook.
+        codes: Codes (N, B); a sample of 64 per partition is used.
+        lists: Number of partitions L.
+        seed: Decides the sample and the start.
+
+    Returns:
+        Centroids (L, D), unit rows, in the rotated space.
+
+    Raises:
+        InputError: the codec has no codebook, or there are fewer documents than partitions.
+        MissingExtraError: faiss is not installed.
+    """
+    known = demand_codebook(codec)
+    if not 1 <= lists <= len(codes):
+        raise InputError(f"lists={lists}: must be at least 1, and at most the {len(codes)} documents")
+    faiss = require("faiss", extra="codecs")
+    sample = np.random.default_rng(seed).choice(len(codes), min(len(codes), _TRAINED_ON * lists), replace=False)
+    means = faiss.Kmeans(codec.dim, lists, niter=10, spherical=True, seed=seed + 1, min_points_per_centroid=1)
+    means.train(known.decode_turned(codes[np.sort(sample)]))
+    return np.asarray(means.centroids, np.float32)
+
+
+def assign_partitions(codec: Codec, codes: Codes, centroids: Floats) -> NDArray[np.uint32]:
+    """Give every document the partition of its nearest centroid.
+
+    Args:
+        codec: The fitted codec.
+        codes: Codes (N, B), also memory-mapped.
+        centroids: Centroids (L, D).
+
+    Returns:
+        Number of a partition for each document (N,).
+    """
+    return _assigned(demand_codebook(codec), codes, _coarse(centroids))
+
+
+def demand_codebook(codec: Codec) -> ContrastivePQCodec:
+    """Refuse codecs that have no codebook to make partitions with.
+
+    Args:
+        codec: The codec.
+
+    Returns:
+        The same codec.
+
+    Raises:
+        InputError: it is another kind of codec.
+    """
+    from embedlab.search.bidr.codec import ContrastivePQCodec
+
+    if not isinstance(codec, ContrastivePQCodec):
+        raise InputError(f"lists: partitions need a contrastive_pq codec, this is {codec.name}; use lists=0")
+    return codec
+
+
+def _coarse(centroids: Floats) -> Any:
+    coarse = require("faiss", extra="codecs").IndexFlatIP(centroids.shape[1])
+    coarse.add(np.ascontiguousarray(centroids, np.float32))
+    return coarse
+
+
+def _assigned(codec: ContrastivePQCodec, codes: Codes, coarse: Any) -> NDArray[np.uint32]:
+    found = np.empty(len(codes), np.uint32)
+    for part in blocks(len(codes), 8 * codec.dim):
+        found[part] = coarse.search(codec.decode_turned(np.asarray(codes[part])), 1)[1][:, 0]
+    return found
 
 
 def _processors() -> set[int] | range:
