@@ -169,7 +169,7 @@ class Codec(ABC):
         codes, rows = self.checked_codes(codes), self._checked("queries", queries)
         scores = np.empty((len(rows), len(codes)), np.float32)
         for part in blocks(len(codes), 4 * self.dim):
-            scores[:, part] = rows @ self._decode(codes[part]).T
+            scores[:, part] = self._score(rows, codes[part])
         return scores
 
     def scanner(self, codes: Codes) -> Scanner:
@@ -225,6 +225,20 @@ class Codec(ABC):
             )
         return array
 
+    def checked_queries(self, queries: ArrayLike) -> Floats:
+        """Return queries as float32.
+
+        Args:
+            queries: Vectors (Q, D).
+
+        Returns:
+            The same numbers.
+
+        Raises:
+            InputError: they are no finite matrix of width D.
+        """
+        return self._checked("queries", queries)
+
     @abstractmethod
     def _learn(
         self, vectors: Floats, pairs: tuple[Floats, Floats] | None, on_progress: Callable[[float], None] | None
@@ -238,6 +252,10 @@ class Codec(ABC):
     @abstractmethod
     def _decode(self, codes: Codes) -> Floats:
         """Decode checked codes (n, B)."""
+
+    def _score(self, queries: Floats, codes: Codes) -> Floats:
+        """Score checked queries (Q, D) with checked codes (n, B)."""
+        return queries @ self._decode(codes).T
 
     def _prepare(self) -> None:  # noqa: B027 - most codecs need nothing beside their parameters
         """Make what follows from ``parameters``; called after fitting and after loading."""
@@ -317,7 +335,7 @@ def make_codec(name: str, dim: int, *, bits: float | None = None, **settings: An
 
     Example:
         >>> make_codec("int8", 384).bytes_per_vector
-        388
+        384
     """
     from embedlab.search.codecs.registry import build
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,9 @@ from embedlab._core.errors import InputError
 from embedlab._core.extras import require
 from embedlab.search.codecs.bit_counts import BLOCK, Planes, has_compiler, query_words, scan
 from embedlab.search.codecs.codec import Codes, Floats, Mask, Rows, blocks
-from embedlab.search.codecs.scanning import best_of, merge
+from embedlab.search.codecs.scanning import among, best_of
+from embedlab.search.codecs.threads import Found, faiss_threads, in_threads, reduce_found
 from embedlab.search.codecs.uniform import Inverse, Levels, dequantise, row_bytes, unpack
-
-Found: TypeAlias = tuple[Floats, Rows]
 
 _MOST_GROUPS = 512  # beyond, tables get so coarse that candidates are lost, and beyond 1024 their sums overflow
 _SEGMENT = 1 << 18  # rows of one faiss index: one query can then use several threads
@@ -201,17 +199,7 @@ class FastScanKernel(Kernel):
 
     def search(self, query: Query, top_k: int, mask: Mask | None, threads: int) -> Found:
         queries = self._pad(query.values)
-        if mask is None:
-            return self._propose(queries, top_k, threads)
-        wanted, share = min(top_k, int(mask.sum())), max(float(mask.mean()), 1e-9)
-        fetched = min(len(mask), int(1.5 * top_k / share) + 64)
-        while True:
-            scores, rows = self._propose(queries, fetched, threads)
-            scores = np.where((rows >= 0) & mask[rows], scores, -np.inf).astype(np.float32)
-            scores, rows = merge(scores[:, :0], rows[:, :0], scores, np.where(np.isinf(scores), -1, rows), top_k)
-            if fetched == len(mask) or int((rows >= 0).sum(axis=1).min()) >= wanted:
-                return scores, rows
-            fetched = min(len(mask), 4 * fetched)
+        return among(lambda count: self._propose(queries, count, threads), len(queries), top_k, len(self.inverse), mask)
 
     def numbers(self, rows: Rows) -> tuple[Floats, Inverse]:
         found = np.empty((len(rows), self.padded), np.float32)
@@ -258,56 +246,3 @@ KERNELS: dict[str, type[Kernel]] = {
     "int8": Int8Kernel,
     "numpy": NumpyKernel,
 }
-
-
-@contextmanager
-def faiss_threads(threads: int) -> Iterator[None]:
-    """Let faiss use some threads inside the block.
-
-    Args:
-        threads: Most threads.
-    """
-    faiss = require("faiss", extra="codecs")
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(threads)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
-
-
-def in_threads(part: Callable[[int, int], Found], count: int, threads: int) -> Found:
-    """Share out a range over threads and put the best together.
-
-    Args:
-        part: Finds the best of a part of the range, ``[first, last)``.
-        count: Length of the range.
-        threads: Most threads.
-
-    Returns:
-        The best of the whole range.
-    """
-    threads = max(1, min(threads, count))
-    if threads == 1:
-        return part(0, count)
-    cuts = np.linspace(0, count, threads + 1).astype(int).tolist()
-    with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(part, cuts[:-1], cuts[1:]))
-    return reduce_found(found, len(found[0][0]), found[0][0].shape[1])
-
-
-def reduce_found(found: list[Found], num_queries: int, top_k: int) -> Found:
-    """Put results of different rows together.
-
-    Args:
-        found: Scores and rows of each part, parts in ascending order of rows.
-        num_queries: Q.
-        top_k: Number of rows to keep.
-
-    Returns:
-        Scores (Q, top_k) in falling order and rows.
-    """
-    best = np.full((num_queries, top_k), -np.inf, np.float32), np.full((num_queries, top_k), -1, np.int64)
-    for scores, rows in found:
-        best = merge(*best, scores, rows, top_k)
-    return best

@@ -11,7 +11,7 @@ from embedlab._core.errors import InputError
 from embedlab.search.codecs.codec import Codec, Codes, Floats, Mask, Rows, blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 class DecodingScanner:
@@ -133,6 +133,38 @@ def merge(left: Floats, left_rows: Rows, right: Floats, right_rows: Rows, top_k:
     rows = np.concatenate([left_rows, right_rows], axis=1)
     order = np.lexsort((rows, -scores), axis=1)[:, :top_k]
     return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def among(
+    propose: Callable[[int], tuple[Floats, Rows]], num_queries: int, top_k: int, count: int, mask: Mask | None
+) -> tuple[Floats, Rows]:
+    """Find the best allowed rows with a search that knows of no mask, by asking for more until enough are allowed.
+
+    Args:
+        propose: Finds some number of best rows, -1 where there are fewer.
+        num_queries: Q.
+        top_k: Number of rows to return.
+        count: Number of rows there are.
+        mask: Rows that may be returned (count,); all if None.
+
+    Returns:
+        Scores (Q, top_k) in falling order and their rows, the lower row first where scores are equal; -inf and -1 where
+        there are fewer.
+    """
+    none = np.full((num_queries, top_k), -np.inf, np.float32), np.full((num_queries, top_k), -1, np.int64)
+    if not count or not num_queries:
+        return none
+    wanted = min(top_k, count if mask is None else int(mask.sum()))
+    fetched = top_k if mask is None else int(1.5 * top_k * count / max(1, wanted and int(mask.sum()))) + 64
+    while wanted:
+        scores, rows = propose(min(fetched, count))
+        if mask is not None:
+            rows = np.where((rows >= 0) & mask[rows], rows, -1)
+            scores = np.where(rows >= 0, scores, -np.inf).astype(np.float32)
+        if fetched >= count or int((rows >= 0).sum(axis=1).min()) >= wanted:
+            return merge(*none, scores, rows, top_k)
+        fetched *= 4
+    return none
 
 
 def checked_mask(allowed: Mask | None, count: int) -> Mask | None:

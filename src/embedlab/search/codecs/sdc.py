@@ -16,7 +16,6 @@ products with the vector itself decide.
 
 from __future__ import annotations
 
-import os
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -26,8 +25,9 @@ from embedlab._core.errors import InputError, MissingExtraError, unknown_name
 from embedlab._core.extras import require
 from embedlab.search.codecs.bit_counts import has_compiler
 from embedlab.search.codecs.codec import CodecError, Codes, Floats, Mask, Rows
-from embedlab.search.codecs.kernels import KERNELS, Found, Kernel, Query
+from embedlab.search.codecs.kernels import KERNELS, Kernel, Query
 from embedlab.search.codecs.scanning import checked_mask, demand_top_k, merge
+from embedlab.search.codecs.threads import Found, threads_of
 from embedlab.search.codecs.uniform import dequantise, quantise, row_bytes, unit_scale, unpack
 
 KernelName: TypeAlias = Literal["auto", "popcount", "pqfs", "int8", "numpy"]
@@ -140,27 +140,6 @@ class SDCIndex:
                 f"shape (N, {self.bytes_per_vector})"
             )
         return rows
-
-
-def threads_of(threads: int | None) -> int:
-    """Return how many threads to use.
-
-    Args:
-        threads: Most threads, or None.
-
-    Returns:
-        The number asked for; by default ``OMP_NUM_THREADS`` if set, or the processors that the process may use.
-
-    Raises:
-        InputError: it is below 1.
-    """
-    if threads is None:
-        chosen = os.environ.get("OMP_NUM_THREADS", "")
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return int(chosen) if chosen.isdigit() and int(chosen) else available
-    if threads < 1:
-        raise InputError(f"threads={threads} must be at least 1")
-    return threads
 
 
 def _fastest() -> str:
