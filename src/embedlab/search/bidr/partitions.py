@@ -11,13 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from embedlab._core.errors import InputError
 from embedlab._core.extras import require
 from embedlab.search.bidr.faiss_index import product_index
-from embedlab.search.codecs.codec import Codec, Codes, Floats, Mask, Rows, blocks
-from embedlab.search.codecs.scanning import checked_mask, demand_top_k, merge
+from embedlab.search.codecs.codec import Codec, Codes, Floats, Mask, blocks
+from embedlab.search.codecs.scanning import checked_mask, demand_top_k
+from embedlab.search.codecs.threads import Found, faiss_threads, reduce_found, threads_of
 
 if TYPE_CHECKING:
     from embedlab.search.bidr.codec import ContrastivePQCodec
 
 _MOST_SHARDS = 8
+_SMALL = 10_000  # documents below which threads cost more than they save
 _TRAINED_ON = 64  # decoded vectors that k-means sees, for each partition
 
 
@@ -60,7 +62,7 @@ class ProductScanner:
 
     def search(
         self, queries: ArrayLike, top_k: int, *, allowed: Mask | None = None, threads: int | None = None
-    ) -> tuple[Floats, Rows]:
+    ) -> Found:
         """Find the nearest rows; see ``Scanner``.
 
         Args:
@@ -76,8 +78,7 @@ class ProductScanner:
         demand_top_k(top_k)
         mask, turned = checked_mask(allowed, len(self)), self.codec.turned_queries(queries)
 
-        def look(shard: int) -> tuple[Floats, Rows]:
-            faiss.omp_set_num_threads(1)  # counts for this thread alone
+        def look(shard: int) -> Found:
             index, numbers = self._shards[shard], None
             if mask is not None:  # faiss knows no selection here: look at a copy of what is allowed
                 numbers = np.flatnonzero(mask[shard::number])
@@ -85,21 +86,19 @@ class ProductScanner:
                 index = product_index(self.codec.parameters["codebook"])
                 if len(numbers):
                     index.add_sa_codes(codes.reshape(-1, index.code_size)[numbers])
-            scores, rows = index.search(turned, top_k)
+            with faiss_threads(1):  # of this thread's own
+                scores, rows = index.search(turned, top_k)
             there = rows >= 0
             rows = rows if numbers is None or not len(numbers) else numbers[rows]
             return np.where(there, scores, -np.inf), np.where(there, rows * number + shard, -1)
 
-        workers = min(number, threads or number)
-        if workers == 1 or len(self) < 10_000:
-            parts = [look(shard) for shard in range(number)]
+        workers = min(number, threads_of(threads))
+        if workers == 1 or len(self) < _SMALL:
+            found = [look(shard) for shard in range(number)]
         else:
             with ThreadPoolExecutor(workers) as pool:
-                parts = list(pool.map(look, range(number)))
-        scores, rows = parts[0]
-        for more_scores, more_rows in parts[1:]:
-            scores, rows = merge(scores, rows, more_scores, more_rows, top_k)
-        return scores.astype(np.float32, copy=False), rows
+                found = list(pool.map(look, range(number)))
+        return reduce_found(found, len(turned), top_k)
 
 
 class PartitionedScanner:
@@ -167,14 +166,14 @@ class PartitionedScanner:
 
     def search(
         self, queries: ArrayLike, top_k: int, *, allowed: Mask | None = None, threads: int | None = None
-    ) -> tuple[Floats, Rows]:
+    ) -> Found:
         """Find the nearest rows; see ``Scanner``.
 
         Args:
             queries: Vectors (Q, D).
             top_k: Number of rows.
             allowed: Which rows may be returned (N,).
-            threads: Most threads to use; by default what faiss takes.
+            threads: Most threads to use.
 
         Returns:
             Scores and rows, (Q, top_k) each.
@@ -184,13 +183,9 @@ class PartitionedScanner:
         mask, turned = checked_mask(allowed, len(self)), self.codec.turned_queries(queries)
         kept: NDArray[np.uint8] | None = None if mask is None else np.packbits(mask, bitorder="little")
         chosen = {} if kept is None else {"sel": faiss.IDSelectorBitmap(kept)}
-        before = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(threads or before)
-        try:
-            params = faiss.SearchParametersIVF(nprobe=self.probes, **chosen)
+        params = faiss.SearchParametersIVF(nprobe=self.probes, **chosen)
+        with faiss_threads(threads_of(threads)):
             scores, rows = self._index.search(turned, top_k, params=params)
-        finally:
-            faiss.omp_set_num_threads(before)
         return np.where(rows < 0, -np.inf, scores).astype(np.float32, copy=False), rows
 
 
