@@ -5,14 +5,14 @@ SciBERT for each aspect finds two to five times what generic encoders find, retr
 find less, and generic vectors turn out to lean towards one aspect.
 
 Small here: Debian's packages, with three facets as aspects (what a program is for, what it works with, what it is
-written in), texts without the package's name and cut at 500 characters, 4,000 packages drawn from those that have two
+written in), texts without the package's name and cut at 400 characters, 2,500 packages drawn from those that have two
 facets or more, identical descriptions once. Packages of one source lie in one fold, are never a pair, and no candidates
 of each other. MiniLM-L6 stays frozen; a head of two layers is trained on its vectors for each aspect: the Siamese and
 the classification way on the same pairs, 5 partners for a package and a value at most. The retrofitting network has 3
 layers of 128 instead of 5 of 1000, and 200 steps of 32 micro-batches. Two of four folds for each of three seeds, which
 also draw the folds. Candidates are the labelled packages of the fold that is held out.
 
-The second set is SciREX: openings of 306 papers (1,000 characters) with their tasks and data sets; nearly every method
+The second set is SciREX: openings of 306 papers (800 characters) with their tasks and data sets; nearly every method
 there is named once, so the aspect method is made from an entity list: names of methods that annotators marked in other
 papers (SciERC), looked for in the text. Names in 60 papers or more are dropped.
 
@@ -260,8 +260,8 @@ def _packages(level: str) -> tuple[list[str], dict[str, list[set[str]]], list[st
         text = f"{package.short}. {package.long.strip()}"
         if sum(map(bool, values.values())) >= 2 and len(package.long) >= 80 and package.long not in seen:
             seen.add(package.long)
-            kept.append((re.sub(rf"(?i)\b{re.escape(package.name)}\b", "it", text)[:500], values, package.origin))
-    count = min(len(kept), 500 if level == "smoke" else 4000)
+            kept.append((re.sub(rf"(?i)\b{re.escape(package.name)}\b", "it", text)[:400], values, package.origin))
+    count = min(len(kept), 500 if level == "smoke" else 2500)
     kept = [kept[n] for n in np.sort(np.random.default_rng(0).choice(len(kept), count, replace=False))]
     texts = [text for text, *_ in kept]
     facets = {facet: [values[facet] for _, values, _ in kept] for facet in FACETS}
@@ -284,7 +284,7 @@ def _papers(level: str) -> tuple[list[str], dict[str, list[set[str]]], Vectors]:
         "dataset": [set(paper.aspects["dataset"]) for paper in papers],
         "method": methods,
     }
-    texts = [paper.text[:1000] for paper in papers]
+    texts = [paper.text[:800] for paper in papers]
     return texts, aspects, _encoded(texts, level)
 
 
