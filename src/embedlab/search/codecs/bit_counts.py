@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedlab._core.errors import MissingExtraError
 from embedlab._core.extras import require
 from embedlab.search.codecs.codec import Codes, Floats, Mask, Rows
 from embedlab.search.codecs.scanning import best_of
@@ -23,8 +23,9 @@ from embedlab.search.codecs.uniform import Inverse, Levels, plane_bytes, stored_
 Words: TypeAlias = NDArray[np.uint64]
 
 BLOCK = 512  # rows; with their words side by side a pass over one word of all of them is 4 KiB
-_CHUNK = 16  # blocks that the loop without a compiler takes at once: their words fit into the second cache
+_CHUNK = 32  # blocks that the loop without a compiler takes at once
 _SPARE = 1.25
+_compiled_before: set[int] = set()
 
 
 class Planes:
@@ -137,6 +138,7 @@ def scan(
     kept = np.full((len(words), top_k), -1, np.int64)
     allowed = np.zeros(0, np.bool_) if mask is None else np.ascontiguousarray(mask)
     loop = _compiled(query_bits)
+    _compiled_before.add(query_bits)
     loop(planes.words, planes.inverse, words, base, allowed, first, last, planes.count, best, kept)
     return best, kept
 
@@ -147,18 +149,24 @@ def has_compiler() -> bool:
     Returns:
         True if numba is installed.
     """
-    try:
-        require("numba", extra="codecs")
-    except MissingExtraError:
-        return False
-    return True
+    return find_spec("numba") is not None
+
+
+def is_compiled(query_bits: int) -> bool:
+    """Tell whether the compiled loop for some number of query planes is there already.
+
+    Args:
+        query_bits: Number of query planes.
+
+    Returns:
+        True if using it costs no time to compile.
+    """
+    return query_bits in _compiled_before
 
 
 def _scan_with_numpy(
     planes: Planes, words: Words, top_k: int, base: int, mask: Mask | None, first: int, last: int
 ) -> tuple[Floats, Rows]:
-    query_bits = words.shape[2]
-
     def scored() -> Any:
         for start in range(first, last, _CHUNK):
             chunk = slice(start, min(start + _CHUNK, last))
@@ -166,13 +174,7 @@ def _scan_with_numpy(
             low, high = chunk.start * BLOCK, min(chunk.stop * BLOCK, planes.count)
             scores = np.empty((len(words), high - low), np.float32)
             for query, query_planes in enumerate(words):
-                total = np.zeros((len(held), BLOCK), np.int32)
-                for i in range(query_bits):
-                    for j in range(planes.bits):
-                        differ = np.bitwise_count(held[:, j] ^ query_planes[:, i, None])  # (blocks, W, BLOCK)
-                        places = query_bits - 1 - i + planes.bits - 1 - j
-                        total += differ.sum(axis=1, dtype=np.int32) << places
-                numbers = (base - 2 * total).reshape(-1).astype(np.float32)
+                numbers = (base - 2 * _differing(held, query_planes, planes.m)).reshape(-1).astype(np.float32)
                 scores[query] = (numbers * inverse)[: high - low]
             rows = np.arange(low, high)
             if mask is not None:
@@ -180,6 +182,19 @@ def _scan_with_numpy(
             yield rows, scores
 
     return best_of(scored(), len(words), top_k)
+
+
+def _differing(held: Words, query_planes: Words, m: int) -> NDArray[np.int32]:
+    """Count differing bits of blocks (n, bits, W, BLOCK) and a query (W, query bits), weighted by place: (n, BLOCK)."""
+    bits, query_bits = held.shape[1], query_planes.shape[1]
+    total = np.zeros((len(held), BLOCK), np.int32)
+    for i in range(query_bits):
+        for j in range(bits):
+            count = np.zeros(total.shape, np.uint16 if m < 1 << 16 else np.uint32)  # narrow numbers add up faster
+            for word in range(len(query_planes)):
+                count += np.bitwise_count(held[:, j, word] ^ query_planes[word, i])
+            total += count.astype(np.int32) << (query_bits - 1 - i + bits - 1 - j)
+    return total
 
 
 @cache

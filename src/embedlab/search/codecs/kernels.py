@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 
 from embedlab._core.errors import InputError
 from embedlab._core.extras import require
-from embedlab.search.codecs.bit_counts import BLOCK, Planes, has_compiler, query_words, scan
+from embedlab.search.codecs.bit_counts import BLOCK, Planes, has_compiler, is_compiled, query_words, scan
 from embedlab.search.codecs.codec import Codes, Floats, Mask, Rows, blocks
 from embedlab.search.codecs.scanning import among, best_of
 from embedlab.search.codecs.threads import Found, faiss_threads, in_threads, reduce_found
 from embedlab.search.codecs.uniform import Inverse, Levels, dequantise, row_bytes, unpack
 
 _MOST_GROUPS = 512  # beyond, tables get so coarse that candidates are lost, and beyond 1024 their sums overflow
+_COMPILING_S = 2.0  # to import numba and to compile one loop
 _SEGMENT = 1 << 18  # rows of one faiss index: one query can then use several threads
 
 
@@ -74,23 +76,32 @@ class Kernel(ABC):
 
 
 class PopcountKernel(Kernel):
-    """Weighted counts of differing bits, with the norm and the best rows in the same pass."""
+    """Weighted counts of differing bits, with the norm and the best rows in the same pass.
+
+    A process that searches once shall not wait for a compiler: the plain loop runs until it has taken as long as
+    compiling would, which never costs more than twice the best that could be done.
+    """
 
     def __init__(self, m: int, bits: int) -> None:
         super().__init__(m, bits)
         self.planes = Planes(m, bits)
         self.compiled = has_compiler()
+        self.patience_s = _COMPILING_S
 
     def add(self, rows: Codes) -> None:
         self.planes.add(rows)
 
     def search(self, query: Query, top_k: int, mask: Mask | None, threads: int) -> Found:
         words = query_words(query.levels, query.bits)
+        compiled = self.compiled and (self.patience_s <= 0 or is_compiled(query.bits))
 
         def part(first: int, last: int) -> Found:
-            return scan(self.planes, words, top_k, mask=mask, first=first, last=last, compiled=self.compiled)
+            return scan(self.planes, words, top_k, mask=mask, first=first, last=last, compiled=compiled)
 
-        return in_threads(part, -(-self.planes.count // BLOCK), threads)
+        start = perf_counter()
+        found = in_threads(part, -(-self.planes.count // BLOCK), threads)
+        self.patience_s -= 0.0 if compiled else perf_counter() - start
+        return found
 
     def numbers(self, rows: Rows) -> tuple[Floats, Inverse]:
         levels, inverse = unpack(self.planes.rows(rows), self.m, self.bits)
