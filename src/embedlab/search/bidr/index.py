@@ -109,7 +109,7 @@ class BiGranularIndex:
         else:
             self.scanner = codec.scanner(codes)
             self._memory_bytes = len(codes) * codec.bytes_per_vector
-        self._queries = 0
+        self._queries, self._before = 0, _counts(self.vectors)
 
     @classmethod
     def build(
@@ -233,8 +233,10 @@ class BiGranularIndex:
     @property
     def cost(self) -> Cost:
         """What the index holds and has done since it was opened."""
-        store = self.vectors
-        return Cost(self._memory_bytes, len(self), self._queries, store.reads, store.bytes_read, store.disk_reads)
+        done = [now - then for now, then in zip(_counts(self.vectors), self._before, strict=True)]
+        if self.vectors.disk_reads < 0:
+            done[2] = -1
+        return Cost(self._memory_bytes, len(self), self._queries, *done)
 
     def search(
         self,
@@ -294,6 +296,10 @@ class BiGranularIndex:
             ranked = np.argsort(-exact, kind="stable")[:top_k]
             scores[query, : len(ranked)], best[query, : len(ranked)] = exact[ranked], chosen[ranked]
         return scores, best
+
+
+def _counts(store: VectorStore) -> tuple[int, int, int]:
+    return store.reads, store.bytes_read, store.disk_reads
 
 
 def _blocks(rows: NDArray[np.floating], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
