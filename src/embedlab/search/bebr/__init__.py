@@ -48,7 +48,7 @@ METHOD = {
     "source": "arXiv:2302.08714v1 (KDD 2023)",
     "kinds": {"codec": "BebrCodec", "module": "BinarizeHead"},
     "extras": ["train"],
-    "official_code": "ganyk/BEBR, TencentARC/BEBR (licence not verified)",
+    "official_code": "TencentARC/BEBR (Apache-2.0)",
     "deviations": [
         "The start is a rotation (principal directions where the code has fewer dimensions) beside hidden units "
         "without a say, instead of random networks, which throw the neighbourhoods of the vectors away; "
@@ -105,7 +105,7 @@ def example(seed: int = 0) -> dict[str, CodecExample | ModuleExample]:
     from embedlab.testing.module import ModuleExample
 
     rng = np.random.default_rng(seed)
-    rows = unit(rng.normal(size=(30, 24)).repeat(10, axis=0) + 0.7 * rng.normal(size=(300, 24)))
+    rows = unit(rng.normal(size=(30, 24)).repeat(10, axis=0) + 0.7 * rng.normal(size=(300, 24))).astype(np.float32)
     fitted = RecurrentBinarizer(24, code_dim=16, hidden=8, seed=seed).fit(rows, training=Training(steps=0))
     small = Training(steps=3, batch_size=32)
     return {

@@ -17,8 +17,8 @@ from embedlab.search.bebr.recurrence import Codes, Floats, Recurrence, checked, 
 from embedlab.search.codecs.uniform import MOST_BITS, pack, unpack
 
 Init = Literal["rotation", "random"]
-_JUDGED = (50, 1000)  # fewest and most development queries; with fewer chance would decide, and nothing is trained
-_CORPUS, _TRAINED = 5000, 50_000
+_JUDGED = (50, 500)  # fewest and most development queries; with fewer chance would decide, and nothing is trained
+_CORPUS, _TRAINED = 3000, 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,8 @@ class RecurrentBinarizer:
         Raises:
             InputError: the binariser is not fitted, or vectors are no finite matrix of width D.
         """
-        return BinaryCodes(self._fitted().codes(unit(checked("vectors", vectors, self.in_dim))), self.rounds + 1)
+        rows = unit(checked("vectors", vectors, self.in_dim).astype(np.float64))
+        return BinaryCodes(self._fitted().codes(rows), self.rounds + 1)
 
     def floats(self, vectors: ArrayLike) -> Floats:
         """Turn queries into what is compared with codes without binarising them (the asymmetric mode).
@@ -318,7 +319,8 @@ def compare(queries: Floats, documents: BinaryCodes) -> Floats:
     width = documents.codes.shape[1]
     if queries.shape[1] < width:
         raise InputError(f"queries of {queries.shape[1]} dimensions cannot search codes of {width}: encode them anew")
-    return unit(queries[:, :width]) @ unit(documents.values).T
+    scores: Floats = unit(queries[:, :width]) @ unit(documents.values).T
+    return scores
 
 
 def _few(rows: NDArray[Any], draw: np.random.Generator) -> NDArray[Any]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, Self
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from embedlab._core.errors import InputError
 from embedlab.search.bebr.binarizer import RecurrentBinarizer
 from embedlab.search.bebr.plan import Training, TrainingReport
-from embedlab.search.bebr.recurrence import Recurrence, unit, values
-from embedlab.search.codecs.codec import Codec, Codes, Floats, Mask, Parameters, Rows, Scanner
-from embedlab.search.codecs.sdc import SDCIndex
+from embedlab.search.bebr.recurrence import Recurrence, unit
+from embedlab.search.codecs.codec import Codec, Codes, Floats, Parameters, Scanner
+from embedlab.search.codecs.sdc import KernelName, SDCIndex
+from embedlab.search.codecs.signs import UniformScanner
 from embedlab.search.codecs.uniform import MOST_BITS, dequantise, pack, row_bytes, stored_inverse, unit_scale, unpack
 
 BATCH = 512
@@ -70,8 +72,8 @@ class BebrCodec(Codec):
         bits: int = 2,
         code_dim: int | None = None,
         symmetric: bool = False,
-        hidden: int = 256,
-        steps: int = 80,
+        hidden: int = 128,
+        steps: int = 60,
         distillation: float = 1.0,
         budget_s: float | None = None,
         seed: int = 0,
@@ -136,48 +138,12 @@ class BebrCodec(Codec):
         made.recurrence, made.report = self._recurrence, self.report
         return made
 
-    def score(self, queries: ArrayLike, codes: Codes) -> Floats:
-        """Score every query with every code, exactly and slowly: cosines in the space of the codes.
-
-        Args:
-            queries: Vectors (Q, D).
-            codes: Codes (N, B).
-
-        Returns:
-            Cosines (Q, N); 0 for vectors that were zero.
-
-        Raises:
-            InputError: the codec is not fitted, or queries are no finite matrix of width D.
-            CodecError: these are no codes of this codec.
-        """
-        levels, inverse = unpack(self.checked_codes(codes), self.code_dim, self.bits)
-        rows = unit(self._checked("queries", queries))
-        asked = unit(values(self._learned().codes(rows), self.bits)) if self.symmetric else self._learned().floats(rows)
-        asked *= rows.any(axis=1, keepdims=True)
-        scores: Floats = asked @ dequantise(levels, self.bits).T * (inverse * unit_scale(self.code_dim))
-        return scores
-
-    def queries(self, vectors: ArrayLike) -> Codes | Floats:
-        """Turn queries into what is compared with codes.
-
-        Args:
-            vectors: Vectors (Q, D).
-
-        Returns:
-            Codes (Q, B) if the codec is symmetric, otherwise unit vectors (Q, m).
-
-        Raises:
-            InputError: the codec is not fitted, or vectors are no finite matrix of width D.
-        """
-        if self.symmetric:
-            return self.encode(vectors)
-        return self._learned().floats(unit(self._checked("queries", vectors)))
-
-    def scanner(self, codes: Codes) -> Scanner:
+    def scanner(self, codes: Codes, *, kernel: KernelName = "auto") -> Scanner:
         """Make the exhaustive scan over codes, by symmetric distance calculation.
 
         Args:
             codes: Codes (N, B).
+            kernel: See ``SDCIndex``.
 
         Returns:
             The scanner.
@@ -186,7 +152,22 @@ class BebrCodec(Codec):
             InputError: the codec is not fitted.
             CodecError: these are no codes of this codec.
         """
-        return _Scan(self, self.checked_codes(codes))
+        index = SDCIndex(self.code_dim, self.bits, kernel=kernel)
+        return UniformScanner(self, self.checked_codes(codes), index, lambda rows: rows, self._queries)
+
+    def _queries(self, queries: Floats) -> Floats | Codes:
+        return self._encode(queries) if self.symmetric else self._learned().floats(unit(queries))
+
+    def _score(self, queries: Floats, codes: Codes) -> Floats:
+        levels, inverse = unpack(codes, self.code_dim, self.bits)
+        numbers, scale = dequantise(levels, self.bits), inverse * unit_scale(self.code_dim)
+        if self.symmetric:
+            own, lengths = unpack(self._encode(queries), self.code_dim, self.bits)
+            asked = dequantise(own, self.bits) * (lengths * unit_scale(self.code_dim))[:, None]
+        else:
+            asked = self._learned().floats(unit(queries))
+        scores: Floats = asked @ numbers.T * scale
+        return scores
 
     def _learn(
         self, vectors: Floats, pairs: tuple[Floats, Floats] | None, on_progress: Callable[[float], None] | None
@@ -210,28 +191,9 @@ class BebrCodec(Codec):
         return self._recurrence
 
     def _encode(self, vectors: Floats) -> Codes:
-        return pack(self._learned().codes(unit(vectors)), self.bits, zero=vectors.any(axis=1) == 0)
+        rows = unit(vectors.astype(np.float64))  # so that a row is coded alike in any company
+        return pack(self._learned().codes(rows), self.bits, zero=np.logical_not(vectors.any(axis=1)))
 
     def _decode(self, codes: Codes) -> Floats:
         levels, _ = unpack(codes, self.code_dim, self.bits)
         return self._learned().decode(levels) * (stored_inverse(codes) > 0)[:, None]
-
-
-class _Scan:
-    """A scan of packed codes by queries that the codec has turned into their space."""
-
-    def __init__(self, codec: BebrCodec, codes: Codes) -> None:
-        self.codec = codec
-        self.index = SDCIndex(codec.code_dim, codec.bits)
-        self.index.add(codes)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def add(self, codes: Codes) -> None:
-        self.index.add(self.codec.checked_codes(codes))
-
-    def search(
-        self, queries: ArrayLike, top_k: int, *, allowed: Mask | None = None, threads: int | None = None
-    ) -> tuple[Floats, Rows]:
-        return self.index.search(self.codec.queries(queries), top_k, allowed=allowed, threads=threads)

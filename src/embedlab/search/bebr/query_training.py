@@ -26,8 +26,8 @@ def trained_weights(
     """Train a map by contrast, queries against documents and documents against queries.
 
     Args:
-        weights: What to start from: (D', D) with the bias as a last row.
-        queries: Unit vectors (P, D' - 1) to map.
+        weights: What to start from (D', D).
+        queries: Unit vectors (P, D') to map.
         documents: Unit vectors (P, D) of their documents, left as they are.
         steps: Steps of gradient descent.
         seed: Decides the order.
@@ -44,7 +44,7 @@ def trained_weights(
             group["lr"] = _LEARNING_RATE * (1.0 if step < _DECAY_AT * steps else 0.1)
         batch = draw.permutation(len(queries))[:_BATCH]
         asked, stored = torch.from_numpy(queries[batch]), torch.from_numpy(documents[batch])
-        mapped = nn.functional.normalize(asked @ learned[:-1] + learned[-1], dim=1)
+        mapped = nn.functional.normalize(asked @ learned, dim=1)
         same = same_items(stored, stored) | same_items(asked, asked)
         loss = hard_contrast(mapped, stored, same) + hard_contrast(stored, mapped, same.T)
         optimiser.zero_grad()

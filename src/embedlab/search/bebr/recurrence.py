@@ -116,14 +116,14 @@ class Recurrence:
             b <- b + 2^-i sign(R_i(f - g_i normalize(B_i(b))))      for i = 1..u, with sign(0) = +1
 
         Args:
-            rows: Unit vectors (N, D).
+            rows: Unit vectors (N, D); in double precision a row has the same code in any company.
 
         Returns:
             Integers (N, m) in 0..2^(u+1)-1 whose bits are the signs, the first sign highest.
         """
         codes = (self.first(rows) >= 0).astype(np.uint8)
         for done, (back, residual, gain) in enumerate(zip(self.back, self.residual, self.gains, strict=True), 1):
-            rebuilt = unit(back(values(codes, done)))
+            rebuilt = unit(back(values(codes, done).astype(rows.dtype)))
             codes = 2 * codes + (residual(rows - gain * rebuilt) >= 0)
         return codes
 
@@ -265,17 +265,18 @@ def checked(name: str, vectors: ArrayLike, width: int) -> Floats:
     return np.asarray(rows, np.float32)
 
 
-def unit(rows: NDArray[Any]) -> Floats:
+def unit(rows: NDArray[Any]) -> NDArray[Any]:
     """Scale rows to unit length; zero rows stay zero.
 
     Args:
         rows: Vectors (N, D).
 
     Returns:
-        Unit vectors (N, D) float32.
+        Unit vectors (N, D).
     """
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(lengths > 0, lengths, 1), np.float32)
+    scaled: NDArray[Any] = rows / np.where(lengths > 0, lengths, 1)
+    return scaled
 
 
 def _rotation(vectors: Floats, code_dim: int, draw: np.random.Generator, old: Floats | None) -> NDArray[np.float64]:

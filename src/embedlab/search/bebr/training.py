@@ -18,7 +18,7 @@ from embedlab.search.bebr.objectives import hard_contrast, kept_neighbours, same
 from embedlab.search.bebr.plan import Training, TrainingReport
 from embedlab.search.bebr.recurrence import Floats, Recurrence
 
-_CHECKS = 10
+_CHECKS = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -14,12 +11,9 @@ from numpy.typing import ArrayLike
 
 from embedlab._core.errors import InputError
 from embedlab._core.extras import require
-from embedlab._core.files import atomic_folder, atomic_write
 from embedlab.search.bebr.development import nearest, reciprocal_ranks, shared, surely_better
 from embedlab.search.bebr.recurrence import Floats, checked, unit
-from embedlab.search.codecs.codec import CodecError
 
-_FORMAT = "embedlab query map 1"
 _RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 _FEWEST, _JUDGED, _CORPUS, _TRAINED = 20, 1000, 5000, 50_000
 
@@ -46,10 +40,10 @@ class UpgradeReport:
 class QueryMap:
     """Carries vectors of a new model into the space of an old one, so that its queries can search the old index.
 
-    ``x -> normalize(x A + a)``: the closed form is the ridge regression of the old vectors on the new ones of the same
-    texts. Queries are unlike documents, though: with pairs, A and a are then trained by the contrast of BEBR's
-    compatible training, new queries against old documents, and kept if development data say that it helped. What the
-    index holds stays as it is, whether vectors or codes of any codec.
+    ``x -> normalize(x A)``: the closed form is the ridge regression of the old vectors on the new ones of the same
+    texts. Queries are unlike documents, though: with pairs, A is then trained by the contrast of BEBR's compatible
+    training, new queries against old documents, and kept if development data say that it helped. What the index holds
+    stays as it is, whether vectors or codes of any codec.
 
     Args:
         new_dim: Width of vectors of the new model.
@@ -58,8 +52,8 @@ class QueryMap:
         seed: Decides development data and order.
 
     Attributes:
-        report: What the map keeps, measured on data kept aside; None where there was too little to measure, and after
-            loading.
+        weights: A, (new_dim, old_dim); None before ``fit``.
+        report: What the map keeps, measured on data kept aside; None where there was too little to measure by.
 
     Raises:
         InputError: a width or ``steps`` is out of range.
@@ -81,7 +75,7 @@ class QueryMap:
             if value < least:
                 raise InputError(f"{name}={value} must be at least {least}")
         self.new_dim, self.old_dim, self.steps, self.seed = new_dim, old_dim, steps, seed
-        self.weights: Floats | None = None  # (new_dim + 1, old_dim); the last row is the bias
+        self.weights: Floats | None = None
         self.report: UpgradeReport | None = None
 
     def fit(
@@ -178,67 +172,14 @@ class QueryMap:
             kept, float(np.mean(reciprocal_ranks(scores, np.arange(len(asked))))), task_old, trained, len(asked)
         )
 
-    def save(self, folder: str | Path) -> None:
-        """Write the map to a folder, in one step.
-
-        Args:
-            folder: The folder; one that is there is replaced.
-
-        Raises:
-            InputError: the map is not fitted.
-        """
-        from safetensors.numpy import save
-
-        if self.weights is None:
-            raise InputError("the map is not fitted: call fit(new, old) first")
-        learned = save({"weights": self.weights})
-        record = {
-            "format": _FORMAT,
-            "settings": [self.new_dim, self.old_dim, self.steps, self.seed],
-            "report": None if self.report is None else asdict(self.report),
-            "weights_sha256": hashlib.sha256(learned).hexdigest(),
-        }
-        with atomic_folder(folder) as fresh:
-            atomic_write(fresh / "weights.safetensors", learned)
-            atomic_write(fresh / "query_map.json", json.dumps(record, indent=2) + "\n")
-
-    @classmethod
-    def load(cls, folder: str | Path) -> QueryMap:
-        """Open what ``save`` has written.
-
-        Args:
-            folder: The folder.
-
-        Returns:
-            The map.
-
-        Raises:
-            CodecError: the folder is missing or damaged.
-        """
-        from safetensors.numpy import load
-
-        try:
-            record = json.loads((Path(folder) / "query_map.json").read_bytes())
-            learned = (Path(folder) / "weights.safetensors").read_bytes()
-            stated, (new_dim, old_dim, steps, seed) = record["weights_sha256"], record["settings"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CodecError(f"{folder} holds no query map that can be read: {error}") from error
-        if record.get("format") != _FORMAT or hashlib.sha256(learned).hexdigest() != stated:
-            raise CodecError(f"{folder} holds a query map that is damaged or of a later release: fit and save it again")
-        loaded = cls(new_dim, old_dim, steps=steps, seed=seed)
-        loaded.weights = load(learned)["weights"]
-        loaded.report = None if record["report"] is None else UpgradeReport(**record["report"])
-        return loaded
-
 
 def _mapped(weights: Floats, rows: Floats) -> Floats:
-    lengths = rows.any(axis=1, keepdims=True)
-    return unit((rows @ weights[:-1] + weights[-1]) * lengths)
+    return unit(rows @ weights)
 
 
 def _ridge(new: Floats, old: Floats, ridge: float) -> Floats:
-    """Solve for weights and bias, scaled so that mapped vectors have about unit length."""
-    rows = np.concatenate([new, np.ones((len(new), 1))], axis=1)
+    """Solve for the weights, scaled so that mapped vectors have about unit length."""
+    rows = new.astype(np.float64)
     weights = np.linalg.solve(rows.T @ rows + ridge * len(rows) * np.eye(rows.shape[1]), rows.T @ old)
     return np.asarray(weights / np.linalg.norm(rows @ weights, axis=1).mean(), np.float32)
 
