@@ -10,15 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from embedlab._core.errors import CollectionError
 from embedlab._core.files import atomic_folder
 from embedlab.search import contents
 from embedlab.search.aspects import Aspects
 from embedlab.search.compression.bridge import in_place
 from embedlab.search.compression.rewriting import tidy
+from embedlab.search.holdings import Holdings
 from embedlab.search.indexing import places_of, sync, take_in
 from embedlab.search.intake import patient_interrupt
 from embedlab.search.places import Description, Place, place, timestamp
@@ -26,12 +24,10 @@ from embedlab.search.ranking import Terms
 from embedlab.search.records import (
     AddReport,
     CollectionInfo,
-    DocumentInfo,
     Hit,
     IndexReport,
     Mode,
     OnProgress,
-    PassageInfo,
     Settings,
 )
 from embedlab.search.searching import find, hits_of, neighbours
@@ -43,7 +39,7 @@ if TYPE_CHECKING:
     from embedlab.models.encoder import Encoder
 
 
-class Collection:
+class Collection(Holdings):
     """Documents, split into passages, embedded and full-text indexed, in a folder or on object storage.
 
     Make one with ``Collection.create`` or ``Collection.open``. Any number of threads and processes may search while
@@ -364,56 +360,9 @@ class Collection:
         near = self.aspects.view(snapshot, aspects) if aspects else None
         return hits_of(neighbours(snapshot, passage_id, top_k, filter, near=near), None, explain=False)
 
-    def vectors(self, ids: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float32]]:
-        """Return passage ids and their vectors.
-
-        Args:
-            ids: The passages wanted; None for all, in storage order.
-
-        Returns:
-            Ids (N,) and vectors (N, D) float32, row by row.
-
-        Raises:
-            InputError: there is no passage of that id.
-        """
-        return contents.vectors(self._tables(), ids)
-
-    def passages(self, *, filter: str | None = None, limit: int | None = None) -> Iterator[PassageInfo]:  # noqa: A002
-        """Yield the passages as they are stored.
-
-        Args:
-            filter: SQL condition as for ``search``.
-            limit: Most passages to yield; None for all.
-        """
-        return contents.passages(self._tables(), filter, limit)
-
-    def documents(self, *, filter: str | None = None, limit: int | None = None) -> list[DocumentInfo]:  # noqa: A002
-        """Return the documents, sorted by source.
-
-        Args:
-            filter: SQL condition as for ``search``.
-            limit: Most documents to return; None for all.
-        """
-        return contents.documents(self._tables(), filter, limit)
-
-    def __len__(self) -> int:
-        """Return the number of passages."""
-        return int(self._tables().passages.count_rows("content != ''"))
-
     def info(self) -> CollectionInfo:
         """Return what the collection is and holds."""
         return contents.describe(self._place, self._description, self._tables())
-
-    def export(self, path: str | os.PathLike[str]) -> int:
-        """Write all passages with their vectors to a Parquet file, which appears when it is whole.
-
-        Args:
-            path: The file to write; an existing one is replaced.
-
-        Returns:
-            Number of passages written.
-        """
-        return contents.export(self._tables(), Path(path))
 
     # inside
 
