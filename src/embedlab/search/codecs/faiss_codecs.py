@@ -186,9 +186,10 @@ class ProductCodec(FaissCodec):
     def _learn(
         self, vectors: Floats, pairs: tuple[Floats, Floats] | None, on_progress: Callable[[float], None] | None
     ) -> Parameters:
+        least = 1 << self.codeword_bits
+        if len(vectors) < least:
+            raise InputError(f"{len(vectors)} vectors: at least {least} are needed, one per codeword")
         faiss, learned = require("faiss", extra="codecs"), self._rotation(vectors)
-        if len(vectors) < 1 << self.codeword_bits:
-            raise InputError(f"{len(vectors)} vectors: at least {1 << self.codeword_bits} are needed, one per codeword")
         index = self._blank()
         index.pq.cp.seed, index.pq.cp.min_points_per_centroid = self.seed + 1, 1
         index.train(np.ascontiguousarray(vectors @ learned["rotation"] if learned else vectors))
