@@ -129,10 +129,10 @@ def _print_upgrade(report: UpgradeReport, max_loss: float) -> None:
 
     table = Table(box=None, show_header=False, pad_edge=False)
     for label, value in (
-        (f"recall@10 with {report.before}", f"{report.recall_before:.3f}"),
+        (f"recall@10 with {report.before}", _figure(report.recall_before)),
         (f"recall@10 with {report.after}, same index", f"{report.recall_after:.3f}"),
-        ("loss", f"{report.loss:+.3f}"),
-        ("overlap of the first ten", f"{report.overlap:.3f}"),
+        ("loss", _figure(report.loss)),
+        ("overlap of the first ten", _figure(report.overlap)),
     ):
         table.add_row(label, value)
     out.print(table)
@@ -144,9 +144,13 @@ def _print_upgrade(report: UpgradeReport, max_loss: float) -> None:
         err.print(f"{report.collection} is searched with {report.after} now; the index is as it was; {about}")
     else:
         err.print(
-            f"[yellow]{report.collection} stays as it was:[/] {report.loss:.3f} of recall would be lost, at most "
+            f"[yellow]{report.collection} stays as it was:[/] {_figure(report.loss)} of recall would be lost, at most "
             f"{max_loss:g} is allowed; {about}. --max-loss or --force allow more; indexing anew with it loses nothing"
         )
+
+
+def _figure(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3f}"
 
 
 @contextmanager

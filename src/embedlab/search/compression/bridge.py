@@ -5,102 +5,90 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedlab._core.errors import CollectionError
+from embedlab._core.errors import CollectionError, InputError
 from embedlab._core.files import atomic_write
 from embedlab.search.places import Description, Place, copy_folder, is_uri
 
 if TYPE_CHECKING:
     from embedlab.models.encoder import Encoder
+    from embedlab.search.bebr.upgrade import QueryMap
 
 Floats = NDArray[np.float32]
 _FILE = "bridge.safetensors"
 
 
-@dataclass(frozen=True, slots=True)
-class Bridge:
-    """A linear map from the vectors of one model to those of another.
+def save_bridge(bridge: QueryMap, address: str, *, source: str, target: str) -> str:
+    """Keep a map with a collection.
 
     Args:
-        weights: The map (D_new, D_old).
+        bridge: The map, fitted.
+        address: Folder or URI of the collection.
         source: Fingerprint of the model whose vectors it takes.
         target: Fingerprint of the model whose vectors it gives.
+
+    Returns:
+        The map's fingerprint.
     """
+    from safetensors.numpy import save
 
-    weights: Floats
-    source: str
-    target: str
+    if bridge.weights is None:
+        raise InputError("bridge: the map is not fitted")
+    fingerprint = _fingerprint(bridge, source, target)
+    folder, written = (
+        _folder(address, fingerprint),
+        save({"weights": bridge.weights, "dims": np.array([bridge.new_dim, bridge.old_dim])}),
+    )
+    if not is_uri(address):
+        atomic_write(Path(folder) / _FILE, written)
+        return fingerprint
+    with tempfile.TemporaryDirectory() as local:
+        atomic_write(Path(local) / _FILE, written)
+        copy_folder(local, folder)
+    return fingerprint
 
-    @property
-    def fingerprint(self) -> str:
-        """Name that changes whenever vectors could change."""
-        digest = hashlib.sha256(f"{self.source} {self.target}".encode() + self.weights.tobytes())
-        return f"bridge:{digest.hexdigest()[:16]}"
 
-    def __call__(self, vectors: Floats) -> Floats:
-        """Map vectors (N, D_new) to unit vectors (N, D_old); zero rows stay zero."""
-        mapped = vectors @ self.weights
-        lengths = np.linalg.norm(mapped, axis=1, keepdims=True)
-        return (mapped / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+def open_bridge(spot: Place, description: Description) -> QueryMap:
+    """Load the map of a collection.
 
-    def save(self, address: str) -> None:
-        """Keep it with a collection.
+    Args:
+        spot: The collection's place.
+        description: What the collection says about itself.
 
-        Args:
-            address: Folder or URI of the collection.
-        """
-        from safetensors.numpy import save
+    Returns:
+        The map.
 
-        told = {"source": self.source, "target": self.target, "fingerprint": self.fingerprint}
-        written = save({"weights": self.weights}, metadata=told)
-        target = _folder(address, self.fingerprint)
-        if not is_uri(address):
-            atomic_write(Path(target) / _FILE, written)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            atomic_write(Path(folder) / _FILE, written)
-            copy_folder(folder, target)
+    Raises:
+        CollectionError: it is missing, damaged, or between other models or widths.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
-    @classmethod
-    def open(cls, spot: Place, fingerprint: str) -> Bridge:
-        """Load the bridge of a collection.
+    from embedlab.search.bebr.upgrade import QueryMap
 
-        Args:
-            spot: The collection's place.
-            fingerprint: The bridge's.
-
-        Returns:
-            The bridge.
-
-        Raises:
-            CollectionError: it is missing or damaged.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        where = _folder(spot.address, fingerprint)
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                if is_uri(spot.address):
-                    copy_folder(where, folder)
-                    where = folder
-                with safe_open(Path(where) / _FILE, framework="numpy") as file:
-                    told = file.metadata() or {}
-                    bridge = cls(file.get_tensor("weights"), told.get("source", ""), told.get("target", ""))
-            if bridge.fingerprint != fingerprint:
-                raise CollectionError(f"it is {bridge.fingerprint}")
-        except (OSError, SafetensorError, CollectionError) as error:
-            raise CollectionError(
-                f"the map {fingerprint} that takes queries to the index of collection {spot.name!r} can't be used: "
-                f"{error}. Search by words (mode 'lexical') still works; restore the map from a backup, or make it "
-                f"anew with `embedlab upgrade {spot.name} --model MODEL`"
-            ) from error
-        return bridge
+    where = _folder(spot.address, description.bridge)
+    try:
+        with tempfile.TemporaryDirectory() as local:
+            if is_uri(spot.address):
+                copy_folder(where, local)
+            kept = load((Path(local if is_uri(spot.address) else where) / _FILE).read_bytes())
+        bridge = QueryMap(*kept["dims"].tolist())
+        bridge.weights = kept["weights"]
+        held = _fingerprint(bridge, description.fingerprint, description.stored_model)
+        if (held, bridge.old_dim) != (description.bridge, description.dim):
+            raise InputError(f"what lies at {where} is {held} to {bridge.old_dim} dimensions")
+    except (OSError, SafetensorError, KeyError, TypeError, InputError) as error:
+        raise CollectionError(
+            f"the map that takes queries to the index of collection {spot.name!r} can't be used: {error}. Search by "
+            f"words (mode 'lexical') still works; restore the folder from a backup, or make the map anew with "
+            f"`embedlab upgrade {spot.name} --model {description.model} --force`"
+        ) from error
+    return bridge
 
 
 class Bridged:
@@ -111,9 +99,9 @@ class Bridged:
         bridge: Takes its vectors to those that are stored.
     """
 
-    def __init__(self, encoder: Encoder, bridge: Bridge) -> None:
+    def __init__(self, encoder: Encoder, bridge: QueryMap) -> None:
         self._encoder, self._bridge = encoder, bridge
-        self.name, self.dim = encoder.name, int(bridge.weights.shape[1])
+        self.name, self.dim = encoder.name, bridge.old_dim
         self.fingerprint = encoder.fingerprint
 
     def encode_document(
@@ -129,7 +117,8 @@ class Bridged:
         Returns:
             Unit vectors (N, D_old).
         """
-        return self._bridge(self._encoder.encode_document(texts, batch_size=batch_size, on_progress=on_progress))
+        vectors = self._encoder.encode_document(texts, batch_size=batch_size, on_progress=on_progress)
+        return self._bridge.transform(vectors)
 
     def encode_query(self, texts: Sequence[str]) -> Floats:
         """Embed queries; see ``Encoder``.
@@ -140,7 +129,7 @@ class Bridged:
         Returns:
             Unit vectors (N, D_old).
         """
-        return self._bridge(self._encoder.encode_query(texts))
+        return self._bridge.transform(self._encoder.encode_query(texts))
 
 
 def in_place(spot: Place, description: Description, encoder: Encoder) -> Encoder:
@@ -157,8 +146,8 @@ def in_place(spot: Place, description: Description, encoder: Encoder) -> Encoder
     Raises:
         CollectionError: the model is another one, or the bridge can't be used.
     """
-    bridge = Bridge.open(spot, description.bridge) if description.bridge else None
-    dim = description.dim if bridge is None else len(bridge.weights)
+    bridge = open_bridge(spot, description) if description.bridge else None
+    dim = description.dim if bridge is None else bridge.new_dim
     if encoder.fingerprint != description.fingerprint or encoder.dim != dim:
         raise CollectionError(
             f"collection {spot.name!r} holds vectors of model {description.model!r} ({description.fingerprint}, "
@@ -184,6 +173,11 @@ def loaded(spot: Place, description: Description, model: Encoder | None) -> Enco
     from embedlab.models import load_model
 
     return in_place(spot, description, load_model(description.model) if model is None else model)
+
+
+def _fingerprint(bridge: QueryMap, source: str, target: str) -> str:
+    weights = np.empty(0) if bridge.weights is None else bridge.weights
+    return f"bridge:{hashlib.sha256(f'{source} {target}'.encode() + weights.tobytes()).hexdigest()[:16]}"
 
 
 def _folder(address: str, fingerprint: str) -> str:

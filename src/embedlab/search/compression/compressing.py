@@ -215,7 +215,8 @@ def _fitted(store: Store, encoder: Encoder, name: str, bits: float | None, dim: 
     from embedlab.search.codecs import make_codec
 
     settings: dict[str, Any] = {} if dim is None else {"code_dim": dim}
-    codec = make_codec(name, store.dim, bits=bits, **settings)
+    whole = int(bits) if bits is not None and bits == int(bits) else bits
+    codec = make_codec(name, store.dim, bits=whole, **settings)
     vectors = sample_vectors(store, _FIT_ROWS)
     pairs = _pairs(store, encoder) if codec.learns_from_pairs else None
     return codec.fit(vectors, pairs=pairs, on_progress=lambda share: told("learning", share))

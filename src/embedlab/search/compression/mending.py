@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedlab._core.errors import CollectionError, EmbedlabError
-from embedlab.search.compression.bridge import Bridge, loaded
+from embedlab.search.compression.bridge import loaded, open_bridge
 from embedlab.search.compression.column import CODE, codes_of, vectors_from
 from embedlab.search.compression.compressing import embed_again
 from embedlab.search.compression.rewriting import drop_codes, leftovers, rows_of, tidy
@@ -54,7 +54,7 @@ def check_codes(
 
 def _bridge(spot: Place, description: Description) -> Finding:
     try:
-        Bridge.open(spot, description.bridge)
+        open_bridge(spot, description)
     except CollectionError as error:
         action = "restore it from a backup, or upgrade again: --force, as the loss can't be measured"
         return Finding("bridge", "error", str(error), action, spot.name)

@@ -88,9 +88,10 @@ class UpgradeReport:
         collection: Its name.
         before: Name of the model so far.
         after: Name of the new model.
-        recall_before: Share of queries, made from the collection's own texts, whose passage was among the first ten.
+        recall_before: Share of queries, made from the collection's own texts, whose passage was among the first ten;
+            None if the model so far can't be used any more.
         recall_after: The same with the new model over the same index.
-        overlap: Share of the ten passages found before that are found again.
+        overlap: Share of the ten passages found before that are found again; None as above.
         trained_on: Passages that the new model embedded to learn the map.
         queries: Number of queries measured with; none of them was learned from.
         kept: Whether the new model is in use now; False if it loses more than allowed.
@@ -100,18 +101,18 @@ class UpgradeReport:
     collection: str
     before: str
     after: str
-    recall_before: float
+    recall_before: float | None
     recall_after: float
-    overlap: float
+    overlap: float | None
     trained_on: int
     queries: int
     kept: bool
     seconds: float
 
     @property
-    def loss(self) -> float:
-        """Recall that is lost; below 0 where the new model finds more."""
-        return self.recall_before - self.recall_after
+    def loss(self) -> float | None:
+        """Recall that is lost; below 0 where the new model finds more, None where it is not known."""
+        return None if self.recall_before is None else self.recall_before - self.recall_after
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, ready for JSON."""

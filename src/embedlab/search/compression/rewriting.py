@@ -138,6 +138,7 @@ def drop_vectors(store: Store) -> None:
         if len(first):
             where = "id = '" + first[0].as_py().replace("'", "''") + "'"
             store.passages.update(where=where, values_sql={"prefix": "prefix"})
+        store.compact()  # brings the row into the text index: only files that are both in it are merged
         store.compact()
 
 

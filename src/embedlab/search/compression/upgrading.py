@@ -1,6 +1,6 @@
 """Another model for the queries of a collection, while its index stays: a map learned from the collection's own texts.
 
-The new model embeds some passages and queries made from them; a linear map takes these vectors to the ones that the
+The new model embeds some passages and queries made from them; a map takes these vectors to the ones that the
 collection stores, and to those that the old model gives the same queries. From then on queries and new documents pass
 the new model and the map, so everything in the index stays comparable. What that costs is measured on other queries.
 """
@@ -11,30 +11,30 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedlab._core.errors import CollectionError, InputError
-from embedlab.search.compression.bridge import Bridge, Bridged, loaded
+from embedlab._core.errors import CollectionError, EmbedlabError, InputError
+from embedlab.search.compression.bridge import Bridged, loaded, save_bridge
 from embedlab.search.compression.probing import TOP_K, Question, overlap, questions
 from embedlab.search.compression.reports import OnPhase, UpgradeReport
 from embedlab.search.compression.rewriting import tidy
 from embedlab.search.intake import patient_interrupt
 from embedlab.search.matrix import Floats, RowIds
-from embedlab.search.places import Description, place
+from embedlab.search.places import Description, Place, place
 from embedlab.search.snapshot import Snapshot
 from embedlab.search.store import Store
 
 if TYPE_CHECKING:
     from embedlab.models.encoder import Encoder
+    from embedlab.search.bebr.upgrade import QueryMap
 
 MAX_LOSS = 0.02
 SAMPLE = 4000
 _QUERIES = 400
 _FEWEST = 20
-_DEVELOPMENT_SHARE = 10  # one pair in so many is kept to choose the penalty
-_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # in units of the mean eigenvalue
 _AT_ONCE = 256
 
 
@@ -79,13 +79,13 @@ def upgrade_collection(
     new = load_model(model) if isinstance(model, str) else model
     with spot.writing(), patient_interrupt() as stop:
         description = spot.read()
-        if new.fingerprint == description.fingerprint:
+        if new.fingerprint == description.fingerprint and not force:  # forced, a map that was lost is made anew
             raise InputError(f"model={new.name!r} is what collection {spot.name!r} is searched with already")
         store = Store.at(spot, description)
         tidy(store)
-        old = loaded(spot, description, old_model)
+        old = _present(spot, description, old_model, force)
         asked = questions(store, _QUERIES + sample)
-        tested, learned = _split(asked, store.name)
+        tested, learned = _split(asked, sample, store.name)
         snapshot = Snapshot(store)
 
         def tell(share: float) -> None:
@@ -95,24 +95,22 @@ def upgrade_collection(
 
         bridge = None
         if new.fingerprint != description.stored_model:  # back to the model of the index: nothing to learn
-            bridge = _learned(snapshot, old, new, learned, description, tell)
+            bridge = _learned(snapshot, old, new, learned, tell)
         told("measuring", 0.0)
-        before = _found(snapshot, old, tested)
         after = _found(snapshot, new if bridge is None else Bridged(new, bridge), tested)
+        before = after if old is None else _found(snapshot, old, tested)
         recalls = [_recall(found, tested) for found in (before, after)]
         kept = force or recalls[0] - recalls[1] <= max_loss
         tell(1.0)
         if kept:
-            if bridge is not None:
-                bridge.save(spot.address)
-            spot.write(_upgraded(description, new, bridge))
+            spot.write(_upgraded(description, new, bridge, spot.address))
     return UpgradeReport(
         collection=spot.name,
         before=description.model,
         after=new.name,
-        recall_before=recalls[0],
+        recall_before=None if old is None else recalls[0],
         recall_after=recalls[1],
-        overlap=overlap(after, before),
+        overlap=None if old is None else overlap(after, before),
         trained_on=len(learned) if bridge is not None else 0,
         queries=len(tested),
         kept=kept,
@@ -120,66 +118,43 @@ def upgrade_collection(
     )
 
 
-def fit_bridge(pairs: tuple[Floats, Floats], *, source: str, target: str, seed: int = 0) -> Bridge:
-    """Learn the linear map that takes vectors of one model to those of another.
-
-    Ridge regression ``W = (X'X + a I)^-1 X'Y``; the penalty is the one of four whose images, brought to unit length,
-    are nearest to their targets on pairs that were held back.
-
-    Args:
-        pairs: Vectors of the same texts by both models, (N, D_new) and (N, D_old).
-        source: Fingerprint of the first model.
-        target: Fingerprint of the second.
-        seed: Decides which pairs are held back.
-
-    Returns:
-        The map.
-
-    Example:
-        >>> x = np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)
-        >>> x /= np.linalg.norm(x, axis=1, keepdims=True)
-        >>> turned = np.roll(x, 1, axis=1)
-        >>> bool(np.vecdot(fit_bridge((x, turned), source="a", target="b")(x), turned).min() > 0.999)
-        True
-    """
-    inputs, targets = (each.astype(np.float64) for each in pairs)
-    held_back = np.zeros(len(inputs), np.bool_)
-    held_back[np.random.default_rng(seed).permutation(len(inputs))[: len(inputs) // _DEVELOPMENT_SHARE]] = True
-
-    def solve(rows: np.ndarray, penalty: float) -> Floats:
-        x, y = inputs[rows], targets[rows]
-        gram = x.T @ x  # (D_new, D_new)
-        ridge = penalty * np.trace(gram) / len(gram) * np.eye(len(gram))
-        return np.linalg.solve(gram + ridge, x.T @ y).astype(np.float32)
-
-    def nearness(penalty: float) -> float:
-        mapped = Bridge(solve(~held_back, penalty), source, target)(pairs[0][held_back])
-        return float(np.vecdot(mapped, pairs[1][held_back]).sum())
-
-    return Bridge(solve(np.full(len(inputs), True), max(_PENALTIES, key=nearness)), source, target)
-
-
 def _learned(
-    snapshot: Snapshot,
-    old: Encoder,
-    new: Encoder,
-    learned: Sequence[Question],
-    description: Description,
-    tell: Callable[[float], None],
-) -> Bridge:
-    stored = snapshot.vectors(np.array([each.row for each in learned], np.uint64))
-    queries = [each.query for each in learned]
+    snapshot: Snapshot, old: Encoder | None, new: Encoder, learned: Sequence[Question], tell: Callable[[float], None]
+) -> QueryMap:
+    """Learn the map from passages and, if the old model is there, their queries, as both models embed them."""
+    from embedlab.search.bebr.upgrade import QueryMap
+
     passages: list[Floats] = []
     for start in range(0, len(learned), _AT_ONCE):
         passages.append(new.encode_document([each.content for each in learned[start : start + _AT_ONCE]]))
         tell(min(1.0, (start + _AT_ONCE) / len(learned)))
-    inputs = np.concatenate([*passages, new.encode_query(queries)])
-    targets = np.concatenate([stored, old.encode_query(queries)])
-    known = inputs.any(axis=1) & targets.any(axis=1)
-    return fit_bridge((inputs[known], targets[known]), source=new.fingerprint, target=description.stored_model)
+    texts = [each.query for each in learned]
+    stored = snapshot.vectors(np.array([each.row for each in learned], np.uint64))
+    embedded, queries = np.concatenate(passages), new.encode_query(texts)
+    old_queries = stored if old is None else old.encode_query(texts)
+    known = np.logical_and.reduce([each.any(axis=1) for each in (embedded, stored, queries, old_queries)])
+    steps = {} if find_spec("torch") else {"steps": 0}  # the closed form needs numpy alone
+    both = [embedded[known]] if old is None else [embedded[known], queries[known]]
+    targets = [stored[known], old_queries[known]][: len(both)]
+    return QueryMap(new.dim, stored.shape[1], **steps).fit(
+        np.concatenate(both), np.concatenate(targets), pairs=(queries[known], stored[known])
+    )
 
 
-def _split(asked: list[Question], name: str) -> tuple[list[Question], list[Question]]:
+def _present(spot: Place, description: Description, model: Encoder | None, force: bool) -> Encoder | None:
+    """Return the model that is in use; None if it can't be used and that was foreseen."""
+    try:
+        return loaded(spot, description, model)
+    except (EmbedlabError, OSError, ValueError) as error:
+        if force:
+            return None
+        raise CollectionError(
+            f"the present model {description.model!r} of collection {spot.name!r} can't be used, so what an upgrade "
+            f"loses can't be measured: {error}. Make it available, or take the new model unmeasured with --force"
+        ) from error
+
+
+def _split(asked: list[Question], sample: int, name: str) -> tuple[list[Question], list[Question]]:
     """Take some queries to measure with; their passages are not learned from."""
     tested = asked[: min(_QUERIES, len(asked) // 2)]
     if len(tested) < _FEWEST:
@@ -187,7 +162,7 @@ def _split(asked: list[Question], name: str) -> tuple[list[Question], list[Quest
             f"the texts of collection {name!r} give {len(asked)} queries, and a map can be neither learned nor "
             f"measured with fewer than {2 * _FEWEST}: index more documents, or index them anew with the new model"
         )
-    return tested, asked[len(tested) :]
+    return tested, asked[len(tested) :][:sample]
 
 
 def _found(snapshot: Snapshot, encoder: Encoder, tested: Sequence[Question]) -> list[RowIds]:
@@ -199,14 +174,14 @@ def _recall(found: Sequence[RowIds], tested: Sequence[Question]) -> float:
     return float(np.mean([each.row in rows[:TOP_K] for rows, each in zip(found, tested, strict=True)]))
 
 
-def _upgraded(description: Description, new: Encoder, bridge: Bridge | None) -> Description:
+def _upgraded(description: Description, new: Encoder, bridge: QueryMap | None, address: str) -> Description:
+    """Keep the map, and return what the collection shall say about itself."""
+    fingerprint = space = ""
+    if bridge is not None:
+        space = description.stored_model
+        fingerprint = save_bridge(bridge, address, source=new.fingerprint, target=space)
     return replace(
-        description,
-        model=new.name,
-        fingerprint=new.fingerprint,
-        bridge="" if bridge is None else bridge.fingerprint,
-        space="" if bridge is None else description.stored_model,
-        schema_version=2,
+        description, model=new.name, fingerprint=new.fingerprint, bridge=fingerprint, space=space, schema_version=2
     )
 
 
