@@ -55,6 +55,9 @@ class Bytes:
     def score(self, queries: Array, codes: Array) -> Array:
         return np.asarray(queries @ self.decode(codes).T)
 
+    def scanner(self, codes: Array) -> Scan:
+        return Scan(self, codes)
+
     def save(self, path: Path) -> None:
         np.save(f"{path}.npy", np.stack([self.low, self.step]))
 
@@ -62,6 +65,47 @@ class Bytes:
         if not np.isfinite(vectors).all():
             raise InputError("vectors hold values that are not finite")
         return vectors.astype(np.float32)
+
+
+class Scan:
+    """The best rows by the codec's own scores."""
+
+    def __init__(self, codec: Bytes, codes: Array) -> None:
+        self.codec, self.codes = codec, codes
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def add(self, codes: Array) -> None:
+        self.codes = np.concatenate([self.codes, codes])
+
+    def search(self, queries: Array, top_k: int, *, allowed: Array | None = None) -> tuple[Array, Array]:
+        scores = self.codec.score(queries, self.codes)
+        scores = scores if allowed is None else np.where(allowed, scores, -np.inf)
+        rows = np.argsort(-scores, axis=1)[:, :top_k]
+        best = np.take_along_axis(scores, rows, axis=1)
+        return best, np.where(np.isneginf(best), -1, rows)
+
+
+class Forgetful(Scan):
+    def add(self, codes: Array) -> None:
+        return
+
+
+class Open(Scan):
+    def search(self, queries: Array, top_k: int, *, allowed: Array | None = None) -> tuple[Array, Array]:
+        return super().search(queries, top_k)
+
+
+class Padded(Scan):
+    def search(self, queries: Array, top_k: int, *, allowed: Array | None = None) -> tuple[Array, Array]:
+        scores, rows = super().search(queries, top_k, allowed=allowed)
+        return scores, np.maximum(rows, 0)
+
+
+class Wrong(Scan):
+    def search(self, queries: Array, top_k: int, *, allowed: Array | None = None) -> tuple[Array, Array]:
+        return super().search(-queries, top_k, allowed=allowed)
 
 
 def load(path: Path) -> Bytes:
@@ -86,6 +130,11 @@ def instead(**methods: Callable[..., Any]) -> Make[CodecExample]:
     """Make examples of a codec with other methods."""
     changed = type("Changed", (Bytes,), methods)
     return lambda seed: replace(good(seed), codec=changed())
+
+
+def scanned_by(scan: type[Scan]) -> Make[CodecExample]:
+    """Make examples of a codec with another scan."""
+    return instead(scanner=lambda self, codes: scan(self, codes))
 
 
 def spoil(self: Bytes, vectors: Array) -> Array:
@@ -131,6 +180,10 @@ BROKEN = [
             instead(score=lambda self, queries, codes: -Bytes.score(self, queries, codes))(seed), score_is_dot=False
         ),
     ),
+    (kind.check_scan, scanned_by(Forgetful)),
+    (kind.check_scan, scanned_by(Open)),
+    (kind.check_scan, scanned_by(Padded)),
+    (kind.check_scan, scanned_by(Wrong)),
     (kind.check_row_alone, instead(encode=shared)),
     (kind.check_deterministic, instead(fit=reseeded)),
     (kind.check_inputs_untouched, instead(encode=spoil)),

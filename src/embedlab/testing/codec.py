@@ -1,6 +1,7 @@
-"""Kind ``codec``: vectors in few bytes, with ``fit``, ``encode``, ``decode`` and ``score``.
+"""Kind ``codec``: vectors in few bytes, with ``fit``, ``encode``, ``decode``, ``score`` and a fast ``scanner``.
 
-Promise: the stated bytes are the real bytes; the error is bounded; saving and loading is exact.
+Promise: the stated bytes are the real bytes; the error is bounded; the scan finds what the scores say; saving and
+loading is exact.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Codec(Protocol):
     def encode(self, vectors: Array) -> Array: ...
     def decode(self, codes: Array) -> Array: ...
     def score(self, queries: Array, codes: Array) -> Array: ...
+    def scanner(self, codes: Array) -> Any: ...
     def save(self, path: Path) -> None: ...
 
 
@@ -57,6 +59,7 @@ class CodecExample:
         refuses: Bad values and what they must raise.
         score_is_dot: Whether ``score`` is the dot product of queries with decoded vectors; False for codecs that score
             in another way (Hamming distance between codes), whose ranking is then only checked for sense.
+        scan_atol: Largest difference of the scan's scores from the exact ones that the example allows.
     """
 
     codec: Codec
@@ -66,16 +69,19 @@ class CodecExample:
     load: Callable[[Path], Codec]
     refuses: tuple[Refusal, ...]
     score_is_dot: bool = True
+    scan_atol: float = 1e-4
 
 
 def check_bytes(make: Make[CodecExample]) -> None:
-    """A code takes as many bytes as stated, and fewer than the vector."""
+    """A code takes as many bytes as stated, and fewer than the vector unless it is the vector to the last bit."""
     example = _fitted(make)
     codes, stated = example.codec.encode(example.vectors), example.codec.bytes_per_vector
     demand(len(codes) == len(example.vectors), f"{len(codes)} codes for {len(example.vectors)} vectors")
     real = codes.nbytes / len(codes)
     demand(real == stated, f"a code takes {real:g} bytes, {stated} are stated")
-    demand(stated < example.vectors.nbytes / len(codes), "the codes are no smaller than the vectors")
+    smaller = stated < example.vectors.nbytes / len(codes)
+    lossless = smaller or same_bits(example.codec.decode(codes), example.vectors)
+    demand(lossless, "the codes are no smaller than the vectors, and are not the vectors either")
 
 
 def check_error(make: Make[CodecExample]) -> None:
@@ -102,6 +108,30 @@ def check_score(make: Make[CodecExample]) -> None:
     own = example.codec.score(units, example.codec.encode(units))
     rank = (own > np.diag(own)[:, None]).sum(axis=1).mean()
     demand(rank < len(own) / 4, f"a vector ranks {rank:.1f} others of {len(own)} above itself on average")
+
+
+def check_scan(make: Make[CodecExample]) -> None:
+    """The scan finds the rows with the best scores, among allowed ones too, and says so where there are fewer."""
+    example = _fitted(make)
+    codes = example.codec.encode(example.vectors)
+    exact = example.codec.score(example.queries, codes)
+    half = len(codes) // 2
+    scanner = example.codec.scanner(codes[:half])
+    scanner.add(codes[half:])
+    demand(len(scanner) == len(codes), f"the scanner holds {len(scanner)} rows of {len(codes)}")
+    odd = np.arange(len(codes)) % 2 == 1
+    for allowed in (None, odd):
+        among = exact if allowed is None else np.where(allowed, exact, -np.inf)
+        scores, rows = scanner.search(example.queries, 5, allowed=allowed)
+        demand(scores.shape == rows.shape == (len(exact), 5), f"scores {scores.shape} and rows {rows.shape}")
+        demand(bool((np.diff(scores, axis=1) <= 0).all()), "the scan's scores do not fall")
+        own = np.take_along_axis(among, rows, axis=1)
+        demand_close(scores, own, "scores of the scan against the codec's own", atol=example.scan_atol)
+        best = -np.sort(-among, axis=1)[:, :5]
+        demand_close(own, best, "scores of the rows found against the best", atol=2 * example.scan_atol)
+    scores, rows = scanner.search(example.queries, len(codes), allowed=odd)
+    demand(bool((np.sort(rows[:, odd.sum() :]) == -1).all()), "rows beyond the allowed ones must be -1")
+    demand(bool(np.isneginf(scores[rows < 0]).all()), "scores where there is no row must be -inf")
 
 
 def check_row_alone(make: Make[CodecExample]) -> None:
@@ -188,6 +218,7 @@ CONTRACT = Contract(
         check_bytes,
         check_error,
         check_score,
+        check_scan,
         check_row_alone,
         check_deterministic,
         check_inputs_untouched,
