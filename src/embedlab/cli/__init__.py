@@ -28,6 +28,7 @@ from embedlab.cli import (
     synth,
     tasks,
     train,
+    tune,
 )
 
 app = typer.Typer(
@@ -65,6 +66,7 @@ for _panel, _verbs in {
         collection.remove,
         collection.export,
         collection.doctor,
+        tune.tune,
         compress.compress,
         compress.upgrade,
         aspects.aspects,

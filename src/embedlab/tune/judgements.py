@@ -145,7 +145,11 @@ def made_from(documents: Sequence[Document], *, most: int = 400, seed: int = 0) 
             offered.append((title, document.text))
         for pair in offline_queries([document.text], kinds=["first_sentence"], seed=seed):
             offered.append((pair.query, pair.passage))
-        offered = [(query, left) for query, rest in offered if len(left := _without(rest, query)) >= _LEAST_CHARS]
+        offered = [
+            (query, left)
+            for query, rest in offered
+            if query[0].isalnum() and len(left := _without(rest, query)) >= _LEAST_CHARS  # no mark-up, no remarks
+        ]
         if not offered:
             continue
         query, left = offered[_draw(seed, f"which {document.source}") % len(offered)]

@@ -31,6 +31,8 @@ class Knob:
             an ``Encoder`` (``model``; called with the setting, the encoder as it is, the passages' texts and a seed),
             or a codec not yet fitted (``codec``; called with the setting, the width of the vectors and a seed).
         extra: Extra of this package it needs; without it the knob is passed over.
+        needs_people: Whether queries that were made from the documents misjudge it, so that it is turned only where
+            people asked: made queries copy their passage's words, and so favour searching by words, and short passages.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Knob:
     summary: str
     make: Callable[..., Any] = field(repr=False)
     extra: str | None = None
+    needs_people: bool = False
 
     @property
     def neutral(self) -> Setting:

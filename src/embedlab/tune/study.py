@@ -51,7 +51,8 @@ class TuningReport:
         level: Chance of a false alarm over all finalists.
         untouched: The collection as it is.
         finalists: What was proved, best on development first.
-        winner: The first finalist that is better by more than chance and keeps to the limits; None if there is none.
+        winner: The first finalist that keeps to the limits and is better by more than chance; where the collection as
+            it is breaks a limit, the first that is not worse by more than chance. None if there is none.
         trials: Everything tried on all development queries, best first.
         refused: Systems that could not be tried, and why.
         seconds: Time it took.
@@ -156,7 +157,8 @@ def tune(
     development, test = judged.split(seed=seed)
     home = folder or home_of(collection)
     every = chosen(knobs) | {knob.name: knob for knob in own_knobs}
-    bench = Bench(documents, collection.settings, collection.encoder, knobs=every, folder=home / "bench", seed=seed)
+    usable = {name: knob for name, knob in every.items() if not (judged.made and knob.needs_people)}
+    bench = Bench(documents, collection.settings, collection.encoder, knobs=usable, folder=home / "bench", seed=seed)
     ledger = Ledger(home / "trials.jsonl", _key(bench, judged, aim, seed))
     deadline = began + 60 * minutes * (1 - _FOR_THE_PROOF)
     trials = search(
@@ -179,12 +181,32 @@ def tune(
         level=level,
         untouched=first,
         finalists=tuple(proved),
-        winner=next((each for each in proved if each.better and _keeps(each, bounds)), None),
+        winner=_winner(first, proved, bounds),
         trials=tuple(trials),
         refused=ledger.refused,
         seconds=time.monotonic() - began,
         seed=seed,
         folder=home,
+    )
+
+
+def model_knob(names: Sequence[str]) -> Knob:
+    """Make a knob of other models.
+
+    Args:
+        names: As ``embedlab.models.load_model`` takes them.
+
+    Returns:
+        The knob; its neutral setting is the collection's own model.
+    """
+    from embedlab.models import load_model
+
+    return Knob(
+        name="model",
+        stage="model",
+        settings=(None, *dict.fromkeys(names)),
+        summary="the model that makes the vectors",
+        make=lambda name, _encoder, _texts, _seed: load_model(name),
     )
 
 
@@ -201,6 +223,14 @@ def home_of(collection: Collection) -> Path:
 
     place = hashlib.blake2b(collection.path.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     return embedlab_home() / "tune" / f"{collection.name}-{place}"
+
+
+def _winner(untouched: Finalist, proved: Sequence[Finalist], limits: Limits) -> Finalist | None:
+    """Return the first that is better; where the untouched system breaks a limit, the first that is not worse."""
+    fitting = [each for each in proved if _keeps(each, limits)]
+    if _keeps(untouched, limits):
+        return next((each for each in fitting if each.better), None)
+    return next((each for each in fitting if not each.worse), None)
 
 
 def _keeps(finalist: Finalist, limits: Limits) -> bool:

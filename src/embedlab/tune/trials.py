@@ -153,8 +153,10 @@ def search(
         systems = {
             name_of(system := _with(trial.system, knob, setting)): system for trial in beam for setting in knob.settings
         }
-        limit = max_bytes if knob.stage == "codec" else None
-        beam = _halved(runner, list(systems.values()), beam, len(judgements), limit)
+        waiting = list(systems.values())
+        if knob.stage == "codec" and max_bytes is not None:
+            waiting = _small_enough(bench, waiting, max_bytes)
+        beam = _halved(runner, waiting, beam, len(judgements))
     whole = [trial for trial in ledger.trials.values() if len(trial.values) == len(judgements)]
     fitting = [trial for trial in whole if max_bytes is None or trial.bytes_per_document <= max_bytes]
     if not fitting:
@@ -210,20 +212,24 @@ class _Runner:
         return max(stages, key=STAGES.index, default="ranking")
 
 
-def _halved(
-    runner: _Runner,
-    systems: Sequence[dict[str, Any]],
-    before: Sequence[Trial],
-    total: int,
-    max_bytes: float | None,
-) -> list[Trial]:
+def _small_enough(bench: Bench, systems: Sequence[dict[str, Any]], max_bytes: float) -> list[dict[str, Any]]:
+    """Return the systems that keep to a limit; the smallest of all where none does."""
+    sizes: dict[int, float] = {}
+    for place, system in enumerate(systems):
+        try:
+            sizes[place] = bench.bytes_per_document(system)
+        except EmbedlabError:
+            sizes[place] = 0.0  # it cannot be made: the trial will say why
+    fitting = [systems[place] for place, size in sizes.items() if size <= max_bytes]
+    return fitting or [systems[min(sizes, key=lambda place: sizes[place])]]
+
+
+def _halved(runner: _Runner, systems: Sequence[dict[str, Any]], before: Sequence[Trial], total: int) -> list[Trial]:
     """Return the best few of some systems on all queries."""
     count = min(_FIRST, total)
     waiting = list(systems)
     while True:
         trials = [trial for system in waiting if (trial := runner.run(system, count)) is not None]
-        if max_bytes is not None:
-            trials = [trial for trial in trials if trial.bytes_per_document <= max_bytes] or trials
         trials.sort(key=lambda trial: (-float(trial.values[:count].mean()), len(trial.system)))
         if not trials:
             return list(before)

@@ -59,6 +59,49 @@ def load_beir(
     return RetrievalData(root.name, corpus, {key: text for key, text in queries.items() if key in qrels}, qrels)
 
 
+def read_queries(path: str | Path) -> dict[str, str]:
+    """Read a file of queries: JSON lines with ``_id`` and ``text``, or lines of id, tab and query; zipped or not.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Query by id.
+
+    Raises:
+        MissingDataError: it is not there.
+        InputError: a line is not what it should be, or an id comes twice; the message names the line.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise MissingDataError(f"{file} is missing: give a file of queries, JSON lines or id, tab and query")
+    queries: dict[str, str] = {}
+    for where, key, text in _asked(file):
+        if key in queries:
+            raise InputError(f"{where}: the query {key!r} was there before; every id may occur once")
+        queries[key] = text
+    return queries
+
+
+def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
+    """Read a file of judgements: query, document and grade, or TREC's four columns, parted by tabs or blanks.
+
+    Args:
+        path: The file, zipped or not.
+
+    Returns:
+        For each query the grades of documents, 0 among them.
+
+    Raises:
+        MissingDataError: it is not there.
+        InputError: a line is not what it should be; the message names it.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    for _, query, document, grade in _judgements(Path(path)):
+        qrels.setdefault(query, {})[document] = grade
+    return qrels
+
+
 def splits_of(folder: str | Path) -> list[str]:
     """Return the splits that a folder in BEIR's form has judgements for, by name."""
     return sorted(path.stem for path in (Path(folder) / "qrels").glob("*.tsv"))
@@ -82,13 +125,28 @@ def _entries(root: Path, name: str) -> Iterator[tuple[str, str, dict[str, Any]]]
         yield where, str(row["_id"]), row
 
 
+def _asked(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Go through (file and line, id, query)."""
+    if ".jsonl" in path.suffixes[-2:]:
+        for where, key, row in _entries(path.parent, path.name.removesuffix(".gz")):
+            yield where, key, _text(where, row, "text")
+        return
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        key, tab, text = line.strip("\r").partition("\t")
+        if not tab or not key.strip() or not text.strip():
+            raise InputError(f"{path}, line {number}: expected id, tab and query, got {line.strip()[:80]!r}")
+        yield f"{path}, line {number}", key.strip(), text.strip()
+
+
 def _judgements(path: Path) -> Iterator[tuple[str, str, str, int]]:
     """Go through (file and line, query, document, grade); three columns, or TREC's four."""
     if not path.is_file():
         others = ", ".join(splits_of(path.parent.parent)) or "none"
         raise MissingDataError(f"{path} is missing: choose another split (there are: {others}) or complete the folder")
     for number, line in enumerate(_lines(path), start=1):
-        fields = line.split()
+        fields = [part.strip() for part in line.split("\t")] if "\t" in line else line.split()
         if not fields or (number == 1 and fields[-1].lower() in _HEADER_WORDS):
             continue
         where = f"{path}, line {number}"

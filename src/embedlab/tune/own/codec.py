@@ -5,7 +5,8 @@ from typing import Any
 from embedlab.search.codecs.codec import Codec, codec_names, make_codec
 from embedlab.tune.knob import Knob
 
-_PLAIN = ("float32", "float16")  # what a collection holds anyway
+_BITS = (4, 2, 1)
+_KEPT_ANYWAY = ("float32", "float16")
 
 
 def _make(setting: dict[str, Any], dim: int, seed: int) -> Codec:
@@ -13,22 +14,22 @@ def _make(setting: dict[str, Any], dim: int, seed: int) -> Codec:
 
 
 def _settings() -> list[dict[str, Any]]:
-    """Every codec at every number of bits that it takes."""
+    """Every codec at every number of bits that it takes, those that learn last: they take longest."""
     from embedlab._core.errors import EmbedlabError
 
-    found: list[dict[str, Any]] = []
+    offered: list[tuple[bool, dict[str, Any]]] = []
     for name in codec_names():
-        if name in _PLAIN:
+        if name in _KEPT_ANYWAY:
             continue
-        with_bits: list[dict[str, Any]] = [{"name": name, "bits": bits} for bits in (1, 2, 4)]
-        for setting in with_bits:
+        for bits in _BITS:
             try:
-                make_codec(name, 64, bits=setting["bits"])
-            except (EmbedlabError, TypeError):
-                found.append({"name": name})
+                codec = make_codec(name, 64, bits=bits)
+            except EmbedlabError:  # its bits are not to be chosen
+                codec = make_codec(name, 64)
+                offered.append((codec.learns_from_pairs, {"name": name}))
                 break
-            found.append(setting)
-    return found
+            offered.append((codec.learns_from_pairs, {"name": name, "bits": bits}))
+    return [setting for _, setting in sorted(offered, key=lambda each: each[0])]
 
 
 KNOB = Knob(
