@@ -158,7 +158,7 @@ def compare_aspects(
                 matrix[a][b].append(found.precision)
         some = test[:_MOST_QUERIES]
         own = {a: head(vectors[some]) for a, head in spaces[ways[0]].items()}
-        for aspect, share in aspect_bias(vectors[some], own, top_k=top_k).overlap.items():
+        for aspect, share in aspect_bias(vectors[some], own, top_k=min(top_k, len(some) - 1)).overlap.items():
             bias[aspect].append(share)
     return AspectComparison(scores, matrix, bias, top_k, len(pairs))
 
