@@ -9,6 +9,7 @@ import pytest
 
 from embedlab._core.errors import CollectionError, InputError
 from embedlab.search import Collection, compress_collection, doctor, upgrade_collection
+from embedlab.search.compression import upgrading
 
 from ..tiny_model import HashingEncoder
 from .corpus import TurnedEncoder, documents
@@ -18,6 +19,13 @@ QUERIES = [str(each["text"]).split(". ")[2] for each in documents(12)]
 
 def ranking(collection: Collection) -> list[list[str]]:
     return [[hit.id for hit in collection.search(query, mode="dense")] for query in QUERIES]
+
+
+@pytest.fixture(autouse=True)
+def closed_form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learn as a core install does, without torch, except where training is what is tested."""
+    if "trained" not in request.node.name:
+        monkeypatch.setattr(upgrading, "find_spec", lambda _: None)
 
 
 @pytest.fixture
@@ -66,6 +74,12 @@ def test_a_model_that_says_something_else_is_refused_unless_forced(
     assert Collection.open("c", model=encoder).model == "hashing"
     assert upgrade_collection("c", model=other, old_model=encoder, sample=100, max_loss=1.0).kept
     assert Collection.open("c", model=other).search(QUERIES[0])
+
+
+def test_a_map_is_trained_on_queries_as_well(collection: Collection, encoder: HashingEncoder) -> None:
+    pytest.importorskip("torch")
+    report = upgrade_collection("c", model=TurnedEncoder(blur=0.3), old_model=encoder, sample=100, force=True)
+    assert report.recall_after > 0.8
 
 
 def test_the_way_back_needs_no_map(collection: Collection, encoder: HashingEncoder) -> None:

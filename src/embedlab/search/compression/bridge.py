@@ -42,7 +42,7 @@ def save_bridge(bridge: QueryMap, address: str, *, source: str, target: str) -> 
     fingerprint = _fingerprint(bridge, source, target)
     folder, written = (
         _folder(address, fingerprint),
-        save({"weights": bridge.weights, "dims": np.array([bridge.new_dim, bridge.old_dim])}),
+        save({"weights": bridge.weights}),
     )
     if not is_uri(address):
         atomic_write(Path(folder) / _FILE, written)
@@ -76,9 +76,9 @@ def open_bridge(spot: Place, description: Description) -> QueryMap:
         with tempfile.TemporaryDirectory() as local:
             if is_uri(spot.address):
                 copy_folder(where, local)
-            kept = load((Path(local if is_uri(spot.address) else where) / _FILE).read_bytes())
-        bridge = QueryMap(*kept["dims"].tolist())
-        bridge.weights = kept["weights"]
+            weights = load((Path(local if is_uri(spot.address) else where) / _FILE).read_bytes())["weights"]
+        bridge = QueryMap(*weights.shape)
+        bridge.weights = weights
         held = _fingerprint(bridge, description.fingerprint, description.stored_model)
         if (held, bridge.old_dim) != (description.bridge, description.dim):
             raise InputError(f"what lies at {where} is {held} to {bridge.old_dim} dimensions")
