@@ -11,7 +11,8 @@ Scalar = str | int | float | bool
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
-Weight = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
+MOST_WEIGHT = 1000  # of an aspect, either way
+Weight = Annotated[float, Field(ge=-MOST_WEIGHT, le=MOST_WEIGHT, allow_inf_nan=False)]
 
 
 class Asked(BaseModel):

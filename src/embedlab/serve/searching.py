@@ -11,6 +11,7 @@ from embedlab.serve.filters import check_filter
 from embedlab.serve.metrics import Metrics
 from embedlab.serve.pool import Pool
 from embedlab.serve.schemas import (
+    MOST_WEIGHT,
     ContextOut,
     FacetsOut,
     MapOut,
@@ -117,9 +118,13 @@ def searching_router(shelf: Shelf, pool: Pool, limits: Limits, metrics: Metrics)
 
 def _weights(given: list[str]) -> dict[str, float] | None:
     try:
-        return parse_weights([text[:200] for text in given]) or None
+        weights = parse_weights([text[:200] for text in given])
     except InputError as error:
         raise ApiError(400, str(error), field="aspect") from None
+    for name, weight in weights.items():
+        if not -MOST_WEIGHT <= weight <= MOST_WEIGHT:  # nan is not, either
+            raise ApiError(400, f"aspect={name}={weight}: allowed is -{MOST_WEIGHT} to {MOST_WEIGHT}", field="aspect")
+    return weights or None
 
 
 def _since(began: float) -> float:
