@@ -106,6 +106,8 @@ class Package:
         long: The long description, paragraphs parted by empty lines.
         tags: Facets such as ``role::program``.
         depends: Names of packages it depends on.
+        recommends: Names of packages that are usually wanted with it.
+        suggests: Names of packages that go well with it.
         origin: Name of the source package that it is built from; packages of one source are near copies.
     """
 
@@ -115,4 +117,6 @@ class Package:
     long: str
     tags: tuple[str, ...]
     depends: tuple[str, ...]
+    recommends: tuple[str, ...] = ()
+    suggests: tuple[str, ...] = ()
     origin: str = ""

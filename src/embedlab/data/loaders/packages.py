@@ -29,8 +29,8 @@ def load_debian_packages() -> Iterator[Package]:
         for line in lines:
             row = json.loads(line)
             long = re.sub(r"(?m)^\.$", "", row["long"])
-            facets, depends = tuple(row["tags"]), tuple(row["depends"])
-            yield Package(row["name"], row["section"], row["short"], long, facets, depends, row["source"])
+            lists = {key: tuple(row[key]) for key in ("tags", "depends", "recommends", "suggests")}
+            yield Package(row["name"], row["section"], row["short"], long, **lists, origin=row["source"])
 
 
 def stdlib_folder() -> Path:

@@ -39,6 +39,8 @@ class Occupation:
         tasks: What people of this occupation do.
         skills: Software and tools they use.
         related: Codes of related occupations, nearest first.
+        commodities: Kinds of software and tools they use, each once: what ``skills`` are examples of.
+        nearest: Codes of the occupations in the first tier of ``related``.
     """
 
     code: str
@@ -48,6 +50,8 @@ class Occupation:
     tasks: tuple[str, ...]
     skills: tuple[str, ...]
     related: tuple[str, ...]
+    commodities: tuple[str, ...] = ()
+    nearest: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +132,13 @@ def load_onet() -> list[Occupation]:
     other, tasks = _by_code("Alternate Titles", "Alternate Title"), _by_code("Task Statements", "Task")
     skills = _by_code("Technology Skills", "Example")
     related = _by_code("Related Occupations", "Related O*NET-SOC Code")
+    tiers = _by_code("Related Occupations", "Relatedness Tier")
+    commodities = _by_code("Technology Skills", "Commodity Title")
     return [
         Occupation(
             code, row["Title"], row["Description"], tuple(other[code]), tuple(tasks[code]), tuple(skills[code]),
-            tuple(related[code]),
+            tuple(related[code]), tuple(dict.fromkeys(commodities[code])),
+            tuple(each for each, tier in zip(related[code], tiers[code], strict=True) if tier == "Primary-Short"),
         )
         for row in _tab_rows("Occupation Data")
         for code in [row["O*NET-SOC Code"]]

@@ -30,6 +30,9 @@ class ESA(Explaining):
         space: The concepts.
         top_k: How many concepts a text keeps. Published: the strongest few hundred of Wikipedia's articles.
 
+    Shape:
+        texts N -> (N, m) float32
+
     Raises:
         InputError: ``top_k`` is below 1.
 
@@ -43,7 +46,7 @@ class ESA(Explaining):
 
     References:
         Gabrilovich and Markovitch (2007), Computing Semantic Relatedness using Wikipedia-based Explicit Semantic
-        Analysis, IJCAI.
+        Analysis, IJCAI; the unsupervised predecessor in Bogdanova and Yazdani (2017), arXiv:1708.03246v1.
     """
 
     def __init__(self, space: ConceptSpace, *, top_k: int = 100) -> None:
@@ -89,7 +92,7 @@ class ESA(Explaining):
         total = len(counts) + len(written)
         for row, count in zip(self.space.multi_hot(concepts or ()), counts, strict=False):
             for place in np.flatnonzero(row):
-                written[place] = written[place] + count
+                written[place].update(count)
         words = tuple(sorted({word for article in written for word in article}))
         idf = np.array([np.log((1 + total) / (1 + common[word])) for word in words])
         self._encoder = WordConcepts(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -24,9 +25,6 @@ class ConceptSpace:
         names: Names of the concepts, all different; the order of the axes.
         descriptions: What each concept is, in a sentence or a page; None where the name has to do.
 
-    Attributes:
-        articles: Name and description of each concept, as one text.
-
     Raises:
         InputError: there is no name, one is blank or there twice, or the descriptions are not as many.
 
@@ -38,8 +36,6 @@ class ConceptSpace:
 
     names: Sequence[str]
     descriptions: Sequence[str] | None = None
-    articles: tuple[str, ...] = field(init=False, repr=False)
-    _places: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.names, str):
@@ -48,16 +44,23 @@ class ConceptSpace:
         texts = ("",) * len(names) if self.descriptions is None else tuple(self.descriptions)
         if not names or not all(isinstance(name, str) and name.strip() for name in names):
             raise InputError(f"names={list(names)[:5]!r}: every concept needs a name, and there must be one at least")
-        places = {name: place for place, name in enumerate(names)}
-        if len(places) != len(names):
-            twice = next(name for place, name in enumerate(names) if places[name] != place)
+        if len(set(names)) != len(names):
+            twice = next(name for place, name in enumerate(names) if name in names[:place])
             raise InputError(f"names: {twice!r} is there twice; every concept must have a name of its own")
         if len(texts) != len(names):
             raise InputError(f"descriptions has {len(texts)} entries for {len(names)} names: give one for each")
-        articles = tuple(f"{name}. {text}".strip() if text else name for name, text in zip(names, texts, strict=True))
-        for key, value in (("names", names), ("articles", articles), ("_places", places)):
-            object.__setattr__(self, key, value)
+        object.__setattr__(self, "names", names)
         object.__setattr__(self, "descriptions", texts if self.descriptions is not None else None)
+
+    @cached_property
+    def articles(self) -> tuple[str, ...]:
+        """Name and description of each concept, as one text."""
+        texts = self.descriptions or ("",) * len(self)
+        return tuple(f"{name}. {text}" if text else name for name, text in zip(self.names, texts, strict=True))
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.names)}
 
     def __len__(self) -> int:
         """Return the number of concepts, the width of the space."""
