@@ -15,6 +15,7 @@ import numpy as np
 
 from embedlab._core.errors import CollectionError, EmbedlabError
 from embedlab._core.files import embedlab_home
+from embedlab.search.aspects.files import read_heads
 from embedlab.search.compression.mending import check_codes
 from embedlab.search.places import Description, Place, home, place
 from embedlab.search.records import Finding, Level
@@ -120,10 +121,20 @@ class _Checkup:
                     yield self._vectors(store, repair)
                 yield self._files(store, repair)
                 yield self._text_index(store, repair)
+                yield from self._aspects(description)
         except CollectionError as error:
             yield self._finding(
                 "reading", "error", str(error), "restore it from a backup, or remove it and index again"
             )
+
+    def _aspects(self, description: Description) -> Iterator[Finding]:
+        try:
+            heads = read_heads(self.spot, model=description.stored_model)
+        except CollectionError as error:
+            yield self._finding("aspects", "error", str(error), f"learn them with `embedlab aspects {self.spot.name}`")
+            return
+        if heads is not None:
+            yield self._finding("aspects", "ok", ", ".join(heads.heads))
 
     def _model(self, description: Description) -> Finding:
         from embedlab.models import load_model

@@ -7,7 +7,7 @@ import pytest
 
 from embedlab import Collection
 from embedlab._core.errors import CollectionError, InputError
-from embedlab.search import Settings
+from embedlab.search import Settings, doctor
 from embedlab.search.aspects import AspectIndex
 from embedlab.search.aspects.files import FILE
 from embedlab.search.aspects.learning import learn_aspects
@@ -202,8 +202,16 @@ class TestCollection:
         with pytest.raises(CollectionError, match="belongs to model" if damage == "other model" else "is damaged"):
             vehicles.search("boat", aspects={"kind": 1})
         assert vehicles.search("boat")
+        [finding] = [found for found in doctor("vehicles", model=encoder) if found.check == "aspects"]
+        assert finding.level == "error"
+        vehicles.aspects.keep({"kind": some_heads()["kind"]}, {})  # learning again is what the message says to do
+        assert vehicles.aspects.names == ("kind",)
+        [finding] = [found for found in doctor("vehicles", model=encoder) if found.check == "aspects"]
+        assert (finding.level, finding.message) == ("ok", "kind")
+        path.write_bytes(bytes(data))
         assert vehicles.aspects.remove() == 1
         assert vehicles.aspects.names == ()
+        assert not [found for found in doctor("vehicles", model=encoder) if found.check == "aspects"]
 
 
 class TestLearning:

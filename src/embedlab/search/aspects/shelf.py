@@ -88,16 +88,18 @@ class Aspects:
     def keep(self, heads: Mapping[str, AspectHead], about: Mapping[str, Mapping[str, Any]]) -> None:
         """Store heads, beside those of other aspects and in place of those of the same; one step.
 
+        What is there but damaged, or of another model, is replaced as a whole.
+
         Args:
             heads: Head of each aspect, on vectors of the collection's model.
             about: What is known of each, ready for JSON.
 
         Raises:
-            CollectionError: another process is writing, or heads of another model are there.
+            CollectionError: another process is writing.
             InputError: the heads are for vectors of another width.
         """
         with self._place.writing():
-            before = self.heads()
+            before = self.heads() if self._readable() else None
             merged = {**(before.heads if before else {}), **heads}
             known = {**(before.about if before else {}), **about}
             found = AspectHeads(
