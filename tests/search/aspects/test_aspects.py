@@ -263,3 +263,35 @@ class TestLearning:
             with pytest.raises(InputError, match=said):
                 learn_aspects(vehicles, **given)
         assert vehicles.aspects.names == ()
+
+
+class TestOtherForms:
+    """Codes in place of vectors, and a query model that passes a bridge: heads work on what is stored."""
+
+    def test_without_vectors_aspects_are_those_of_the_decoded_ones(self, vehicles, encoder):
+        from embedlab.search.compression.compressing import compress_collection
+
+        vehicles.aspects.keep(some_heads(), {})
+        weights = {"colour": 1, "kind": 0.5}
+        before = vehicles.search("a red boat", mode="dense", aspects=weights, top_k=48)
+        compress_collection("vehicles", codec="int8", drop_vectors=True, model=encoder)
+        slow = brute(vehicles, encoder.encode_query(["a red boat"])[0], weights)
+        for collection in (vehicles, Collection.open("vehicles", model=encoder)):
+            hits = collection.search("a red boat", mode="dense", aspects=weights, top_k=48)
+            assert {hit.id: pytest.approx(hit.score, abs=0.02) for hit in hits} == slow
+        assert hits[0].score == pytest.approx(before[0].score, abs=0.02)
+        vehicles.add(["a red boat that came later"])
+        assert len(vehicles.search("a red boat", mode="dense", aspects=weights, top_k=100)) == 49
+
+    def test_after_an_upgrade_of_the_query_model_they_stay(self, vehicles, encoder):
+        from embedlab.search.compression.upgrading import upgrade_collection
+
+        from .conftest import HashingEncoder
+
+        vehicles.aspects.keep(some_heads(), {})
+        newer = HashingEncoder(dim=48, name="newer", salt="n")
+        upgrade_collection("vehicles", model=newer, force=True, old_model=encoder)
+        again = Collection.open("vehicles", model=newer)
+        assert again.fingerprint == newer.fingerprint
+        assert again.aspects.names == ("colour", "kind")
+        assert len(again.search("a red boat", mode="dense", aspects={"kind": 1}, top_k=5)) == 5
