@@ -207,7 +207,18 @@ class ProductCodec(FaissCodec):
 
 
 class RotatedProductCodec(ProductCodec):
-    """Product quantisation behind a rotation that is learned with it (OPQ); settings are those of ``ProductCodec``.
+    """Product quantisation behind a rotation that is learned with it.
+
+    Args:
+        dim: Width D of the vectors.
+        bits: As for ``ProductCodec``.
+        codeword_bits: As for ``ProductCodec``.
+        rounds: How often rotation and codewords are learned in turn.
+        seed: Decides where learning starts.
+
+    Raises:
+        InputError: these bits give no whole number of equal parts, or there are no rounds.
+        MissingExtraError: faiss is missing (extra ``codecs``).
 
     References:
         Ge, He, Ke, Sun (2013), Optimized Product Quantization for Approximate Nearest Neighbor Search,
@@ -216,12 +227,18 @@ class RotatedProductCodec(ProductCodec):
 
     name: ClassVar[str] = "opq"
 
+    def __init__(self, dim: int, *, bits: float = 1.0, codeword_bits: int = 8, rounds: int = 20, seed: int = 0) -> None:
+        if rounds < 1:
+            raise InputError(f"rounds={rounds} must be at least 1")
+        super().__init__(dim, bits=bits, codeword_bits=codeword_bits, seed=seed)
+        self.rounds = self.settings["rounds"] = rounds
+
     def _rotation(self, vectors: Floats) -> Parameters:
         faiss = require("faiss", extra="codecs")
         matrix = faiss.OPQMatrix(self.dim, self.parts)
         matrix.pq = quantizer = faiss.ProductQuantizer(self.dim, self.parts, self.codeword_bits)
         quantizer.cp.seed, quantizer.cp.min_points_per_centroid = self.seed + 1, 1
-        matrix.niter = 20
+        matrix.niter = self.rounds
         matrix.train(vectors[:: max(1, len(vectors) // 65_536)])
         turn: NDArray[np.float32] = faiss.vector_to_array(matrix.A).reshape(self.dim, self.dim).T
         return {"rotation": np.ascontiguousarray(turn)}
@@ -276,8 +293,10 @@ class RabitqCodec(FaissCodec):
         return {"rotation": turn, "center": (vectors.mean(axis=0, dtype=np.float64) @ turn).astype(np.float32)}
 
     def _decode(self, codes: Codes) -> Floats:
-        """Score the unit vectors: faiss itself decodes the signs only, and scores are linear in the query."""
-        return self._turned_back(self._products(np.eye(self.dim, dtype=np.float32), codes, 0).T)
+        """Score the unit vectors: faiss decodes signs only, and scores are linear but for a small constant."""
+        asked = np.concatenate([np.zeros((1, self.dim)), np.eye(self.dim)]).astype(np.float32)
+        products = self._products(asked, codes, 0)
+        return self._turned_back((products[1:] - products[0]).T)
 
     def _products(self, turned: Floats, codes: Codes, query_bits: int) -> Floats:
         products = np.empty((len(turned), len(codes)), np.float32)

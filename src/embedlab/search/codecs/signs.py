@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from embedlab._core.errors import InputError
 from embedlab.search.codecs.codec import Codec, Codes, Floats, Mask, Parameters, Scanner
 from embedlab.search.codecs.sdc import KernelName, SDCIndex
 from embedlab.search.codecs.threads import Found
@@ -112,6 +113,8 @@ class RotationCodec(Codec):
     def __init__(
         self, dim: int, *, bits: int = 2, code_dim: int | None = None, symmetric: bool = False, seed: int = 0
     ) -> None:
+        if code_dim is not None and code_dim < 1:
+            raise InputError(f"code_dim={code_dim} must be at least 1, or None for as many as the vectors have")
         self.code_dim = dim if code_dim is None else code_dim
         settings = {"bits": bits, "code_dim": code_dim, "symmetric": symmetric}
         super().__init__(dim, bytes_per_vector=row_bytes(self.code_dim, bits), seed=seed, **settings)

@@ -47,8 +47,8 @@ def row_bytes(m: int, bits: int) -> int:
     """
     if bits not in STEPS:
         raise InputError(f"bits={bits!r} must be 1, 2, 3 or 4 per coordinate")
-    if m < 1:
-        raise InputError(f"m={m} coordinates: at least 1 is needed")
+    if not isinstance(m, int | np.integer) or m < 1:
+        raise InputError(f"m={m!r} coordinates: a whole number from 1 on is needed")
     return int(bits) * plane_bytes(m) + NORM_BYTES
 
 
