@@ -25,13 +25,12 @@ _COMMIT_BYTES = 32 << 20  # a commit is worth this much; more than one is in mem
 OnShare = Callable[[str, float], None]
 
 
-def rows_of(store: Store, columns: list[str], *, batch: int = _READ_ROWS) -> Iterator[pa.Table]:
+def rows_of(store: Store, columns: list[str]) -> Iterator[pa.Table]:
     """Read columns of all rows of the present version, batch by batch.
 
     Args:
         store: The collection's tables.
         columns: The columns.
-        batch: Most rows of one table.
 
     Yields:
         The rows, in the order of storage.
@@ -39,7 +38,7 @@ def rows_of(store: Store, columns: list[str], *, batch: int = _READ_ROWS) -> Ite
     import pyarrow as pa
 
     with lance_errors("reading", store.address):
-        for read in store.passages.search().select(columns).limit(None).to_batches(batch):
+        for read in store.passages.search().select(columns).limit(None).to_batches(_READ_ROWS):
             if read.num_rows:
                 yield pa.Table.from_batches([read])
 
@@ -76,9 +75,6 @@ def fill(
         if not count:
             table.add_columns([pending])
             return
-        # rows that are found by an index keep their place, and only the new column is written: the text, its index
-        # and the other vectors stay as they are, and readers see nothing move
-        table.create_index("id", config=BTree())
         table.add_columns([pending])
         schema = pa.schema([pa.field("id", pa.string()), pending])
         waiting: list[pa.Table] = []
@@ -88,6 +84,9 @@ def fill(
             done += rows.num_rows
             size += waiting[-1].nbytes
             if size > _COMMIT_BYTES or done == count:
+                # rows that an index finds keep their place, and only the new column is written: the text, its index and
+                # the other vectors stay as they are. Each commit takes its files out of that index again.
+                table.create_index("id", config=BTree(), replace=True)
                 table.merge_insert("id").when_matched_update_all().execute(pa.concat_tables(waiting))
                 waiting, size = [], 0
             told(done / count)
