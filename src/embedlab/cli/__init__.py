@@ -12,6 +12,7 @@ from embedlab.cli import (
     aspects,
     collection,
     compress,
+    concepts,
     demo,
     depth,
     domain,
@@ -88,6 +89,7 @@ for _panel, _verbs in {
 }.items():
     for _verb in _verbs:
         app.command(_verb.__name__.rstrip("_").replace("_", "-"), rich_help_panel=_panel)(_verb)
+app.add_typer(concepts.app, name="concepts", rich_help_panel="Models")
 app.add_typer(depth.app, name="depth", rich_help_panel="Methods")
 app.add_typer(domain.app, name="domain", rich_help_panel="Models")
 app.add_typer(elastic.app, name="elastic", rich_help_panel="Models")

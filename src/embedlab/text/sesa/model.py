@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
@@ -143,7 +143,7 @@ class SESA(Explaining):
         pairs: Sequence[tuple[str, Comparable]],
         labels: ArrayLike,
         *,
-        concepts: dict[str, Declared] | None = None,
+        concepts: Mapping[str, Declared] | None = None,
         validation: tuple[Sequence[tuple[str, Comparable]], ArrayLike] | None = None,
         learning_rate: float = 1e-3,
         batch_size: int = 128,
