@@ -370,7 +370,7 @@ def colour_pairs() -> AspectPairs:
 
 
 class TestEncoder:
-    def test_one_array_for_each_aspect(self):
+    def test_one_array_for_each_aspect(self, tmp_path):
         pairs = colour_pairs()
         encoder = AspectEncoder(load_model(), pairs.aspects).fit(pairs)
         found = encoder.encode(["a red bicycle", ""])
@@ -380,12 +380,23 @@ class TestEncoder:
         np.testing.assert_allclose(encoder.encode(["a red bicycle"], aspect="kind"), found["kind"][:1], atol=1e-6)
         assert encoder.heads is not None
         assert encoder.heads.fingerprint == encoder.backbone.fingerprint
+        encoder.save(tmp_path / "aspects")
+        read = AspectEncoder.load(tmp_path / "aspects")
+        np.testing.assert_array_equal(read.encode(["a red bicycle", ""])["kind"], found["kind"])
+        (tmp_path / "aspects" / "aspects.safetensors").unlink()
+        with pytest.raises(AspectHeadsError, match="is damaged"):
+            AspectEncoder.load(tmp_path / "aspects")
+        (tmp_path / "aspects" / "aspects.json").write_text('{"backbone": "default", "aspects"', encoding="utf-8")
+        with pytest.raises(AspectHeadsError, match=r"aspects.json is damaged"):
+            AspectEncoder.load(tmp_path / "aspects")
+        with pytest.raises(InputError, match="no aspect encoder there"):
+            AspectEncoder.load(tmp_path / "none")
 
     @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's call of transformers
     @pytest.mark.parametrize(
         ("mode", "way"), [("separate", "siamese"), ("separate", "classification"), ("lora", "siamese")]
     )
-    def test_fine_tuning_changes_copies_alone(self, mode, way):
+    def test_fine_tuning_changes_copies_alone(self, mode, way, tmp_path):
         from embedlab.models.sentence_transformer import SentenceTransformerModel
         from embedlab.testing.tiny import tiny_encoder
         from embedlab.text.aspect_documents.finetuning import FineTuning
@@ -399,6 +410,10 @@ class TestEncoder:
         again = encoder.encode(pairs.docs, aspect="colour")  # after the other adapter was on
         np.testing.assert_allclose(again, found["colour"], atol=1e-6)
         assert not np.allclose(found["colour"], found["kind"], atol=1e-3)
+        encoder.save(tmp_path / "aspects")
+        read = AspectEncoder.load(tmp_path / "aspects", backbone=backbone).encode(pairs.docs)
+        for aspect in pairs.aspects:
+            np.testing.assert_allclose(read[aspect], found[aspect], atol=1e-5)
         if way == "siamese":
             everyone = np.arange(len(pairs))
             for aspect in pairs.aspects:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedlab._core.errors import InputError, unknown_name
+from embedlab._core.files import atomic_folder
 from embedlab.models.encoder import Encoder, checked_texts, unit_rows
 from embedlab.text.aspect_documents.comparison import fit_head
-from embedlab.text.aspect_documents.heads import AspectHeads
+from embedlab.text.aspect_documents.heads import AspectHeads, AspectHeadsError
 from embedlab.text.aspect_documents.names import check_aspect
 from embedlab.text.aspect_documents.pairs import AspectPairs, Rows
 from embedlab.text.aspect_documents.retrofit import ExplicitRetrofit
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 EncoderMode = Literal["heads", "separate", "lora"]
+_ABOUT, _HEADS = "aspects.json", "aspects.safetensors"
 _ALLOWED: dict[EncoderMode, tuple[Way, ...]] = {
     "heads": WAYS,
     "separate": ("siamese", "classification"),
@@ -165,3 +170,65 @@ class AspectEncoder:
                 rows = self._tuned.encode(name, checked)  # type: ignore[union-attr]
                 found[name] = unit_rows(np.where(known[:, None], rows, 0).astype(np.float32))
         return found if aspect is None else found[aspect]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write what was learnt to a folder, in one step; the backbone is named in it, not copied.
+
+        Heads are one file with a checksum; fine-tuned copies are a sentence-transformers model for each aspect, and
+        adapters one folder for each, as peft writes them.
+
+        Args:
+            folder: The folder; what is there is replaced.
+
+        Raises:
+            InputError: ``fit`` was not called.
+        """
+        about = {"backbone": self.backbone.name, "fingerprint": self.backbone.fingerprint, "aspects": self.aspects}
+        about |= {"mode": self.mode, "way": self.way}
+        with atomic_folder(folder) as fresh:
+            if self.heads is not None:
+                (fresh / _HEADS).write_bytes(self.heads.to_bytes())
+            elif self._tuned is not None:
+                self._tuned.save(fresh)
+            else:
+                raise InputError("nothing is learnt yet: call fit first")
+            (fresh / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, backbone: Encoder | None = None) -> AspectEncoder:
+        """Read what ``save`` has written.
+
+        Args:
+            folder: The folder.
+            backbone: The model, if it is at hand; otherwise it is loaded by its recorded name.
+
+        Returns:
+            The encoder, fitted.
+
+        Raises:
+            AspectHeadsError: the folder is damaged, or the model is not the one it was learnt on.
+            InputError: there is no such folder.
+        """
+        place = Path(folder)
+        try:
+            about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
+            found = cls(backbone or about["backbone"], about["aspects"], mode=about["mode"], way=about["way"])
+            known = about["fingerprint"]
+        except FileNotFoundError as error:
+            raise InputError(f"folder={str(folder)!r}: no aspect encoder there; write one with save") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise AspectHeadsError(f"{place / _ABOUT} is damaged ({error}): learn the aspects again") from error
+        if found.backbone.fingerprint != known:
+            raise AspectHeadsError(
+                f"{place} belongs to model {known}, but the model is {found.backbone.fingerprint}: give the right one, "
+                "or learn the aspects again"
+            )
+        if found.mode == "heads":
+            data = (place / _HEADS).read_bytes() if (place / _HEADS).is_file() else b""
+            found.heads = AspectHeads.from_bytes(data, fingerprint=known, where=str(place / _HEADS))
+        else:
+            from embedlab.text.aspect_documents.finetuning import TunedModels
+
+            host = found.backbone.host  # type: ignore[attr-defined]
+            found._tuned = TunedModels.load(place, host, found.aspects, adapters=found.mode == "lora")
+        return found

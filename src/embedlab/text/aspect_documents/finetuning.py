@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,6 +87,49 @@ class TunedModels:
         """
         model = self.switch(aspect)
         return np.asarray(model.encode(list(texts), show_progress_bar=False, convert_to_numpy=True), np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write each model, or each adapter, to a folder of its own.
+
+        Args:
+            folder: The folder that holds them.
+        """
+        for aspect, model in self.models.items():
+            if not self.adapters:
+                model.save(str(folder / aspect), create_model_card=False)
+        if self.adapters:  # peft makes a folder for each by itself
+            body: Any = next(iter(self.models.values()))[0]
+            body.model.save_pretrained(str(folder), save_embedding_layers=False)  # adapters are linear alone
+
+    @classmethod
+    def load(cls, folder: Path, host: SentenceTransformer, aspects: Sequence[str], *, adapters: bool) -> TunedModels:
+        """Read what ``save`` has written.
+
+        Args:
+            folder: The folder that holds them.
+            host: The model that adapters belong on; it is left as it is.
+            aspects: Names of the aspects.
+            adapters: Whether it holds adapters.
+
+        Returns:
+            The models, in evaluation mode.
+
+        Raises:
+            InputError: one of them is missing or damaged.
+        """
+        try:
+            if not adapters:
+                library: Any = require("sentence_transformers", extra="train")
+                return cls({a: library.SentenceTransformer(str(folder / a), device=str(host.device)) for a in aspects})
+            peft: Any = require("peft", extra="train")
+            model: Any = copy.deepcopy(host)
+            body = peft.PeftModel.from_pretrained(model[0].model, str(folder / aspects[0]), adapter_name=aspects[0])
+            for aspect in aspects[1:]:
+                body.load_adapter(str(folder / aspect), adapter_name=aspect)
+            model[0].model = body
+            return cls(dict.fromkeys(aspects, model.eval()), True)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder}: a model of an aspect is missing or damaged ({str(error)[:200]})") from error
 
 
 def tune(
