@@ -5,7 +5,7 @@ SciBERT for each aspect finds two to five times what generic encoders find, retr
 find less, and generic vectors turn out to lean towards one aspect.
 
 Small here: Debian's packages, with three facets as aspects (what a program is for, what it works with, what it is
-written in), texts without the package's name and cut at 400 characters, 2,500 packages drawn from those that have two
+written in), texts without the package's name and cut at 400 characters, 2,200 packages drawn from those that have two
 facets or more, identical descriptions once. Packages of one source lie in one fold, are never a pair, and no candidates
 of each other. MiniLM-L6 stays frozen; a head of two layers is trained on its vectors for each aspect: the Siamese and
 the classification way on the same pairs, 5 partners for a package and a value at most. The retrofitting network has 3
@@ -14,7 +14,9 @@ also draw the folds. Candidates are the labelled packages of the fold that is he
 
 The second set is SciREX: openings of 306 papers (800 characters) with their tasks and data sets; nearly every method
 there is named once, so the aspect method is made from an entity list: names of methods that annotators marked in other
-papers (SciERC), looked for in the text. Names in 60 papers or more are dropped.
+papers (SciERC), looked for in the text. Names in 60 papers or more are dropped. The third set has other labels: O*NET,
+1,016 occupations by title and description, with the major group they are filed under and the kinds of software and
+tools they use that fewer than 60 occupations share (one partner for each); occupations of one six-digit code belong together.
 
 Falsified if a space that is trained for one aspect is not the best for it. At ``smoke`` the embedded default model
 encodes 500 packages.
@@ -30,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedlab.data.loaders import load_debian_packages, load_entities, load_scirex
+from embedlab.data.loaders import load_debian_packages, load_entities, load_onet, load_scirex
 from embedlab.models import load_model
 from embedlab.testing import Claim, data_hash, demand_close
 from embedlab.text.aspect_documents import (
@@ -140,6 +142,18 @@ CLAIMS = (
         )
         for aspect in ("task", "dataset", "method")
     ),
+    *(
+        Claim(
+            id=f"onet-{aspect}",
+            words=f"Of occupations, the space for {aspect} finds 15 % more of what is alike than the generic one.",
+            metric=f"onet_p_siamese_{aspect}",
+            baseline=f"onet_p_generic_{aspect}_and_15_percent",
+            direction="higher",
+            margin=0.0,
+            wins=1.0,
+        )
+        for aspect in ("group", "technology")
+    ),
 )
 
 
@@ -210,7 +224,14 @@ def run(seed: int, level: str) -> dict[str, float | str]:
         for system in ("generic", "siamese"):
             numbers[f"scirex_map_{system}_{aspect}"] = _mean(compared, system, aspect, "map")
             numbers[f"scirex_p_{system}_{aspect}"] = _mean(compared, system, aspect, "precision")
-    return {**numbers, "data": data_hash(texts, [sorted(own) for f in FACETS for own in facets[f]], papers)}
+    jobs, kinds, codes, described = _occupations(level)
+    filed = AspectPairs.from_labels(jobs, kinds, groups=codes, max_label_freq=None, max_partners=1, folds=4, seed=seed)
+    compared = compare_aspects(filed, described, settings=settings, folds=turns, seed=seed)
+    for aspect in kinds:
+        for system in ("generic", "siamese"):
+            numbers[f"onet_p_{system}_{aspect}"] = _mean(compared, system, aspect, "precision")
+        numbers[f"onet_p_generic_{aspect}_and_15_percent"] = 1.15 * numbers[f"onet_p_generic_{aspect}"]
+    return {**numbers, "data": data_hash(texts, [sorted(own) for f in FACETS for own in facets[f]], papers, jobs)}
 
 
 def _numbers(found: AspectComparison) -> dict[str, float]:
@@ -261,7 +282,7 @@ def _packages(level: str) -> tuple[list[str], dict[str, list[set[str]]], list[st
         if sum(map(bool, values.values())) >= 2 and len(package.long) >= 80 and package.long not in seen:
             seen.add(package.long)
             kept.append((re.sub(rf"(?i)\b{re.escape(package.name)}\b", "it", text)[:400], values, package.origin))
-    count = min(len(kept), 500 if level == "smoke" else 2500)
+    count = min(len(kept), 500 if level == "smoke" else 2200)
     kept = [kept[n] for n in np.sort(np.random.default_rng(0).choice(len(kept), count, replace=False))]
     texts = [text for text, *_ in kept]
     facets = {facet: [values[facet] for _, values, _ in kept] for facet in FACETS}
@@ -286,6 +307,19 @@ def _papers(level: str) -> tuple[list[str], dict[str, list[set[str]]], Vectors]:
     }
     texts = [paper.text[:800] for paper in papers]
     return texts, aspects, _encoded(texts, level)
+
+
+@cache
+def _occupations(level: str) -> tuple[list[str], dict[str, list[set[str]]], list[str], Vectors]:
+    """Texts, labels, six-digit codes and vectors."""
+    jobs = load_onet()[:: 4 if level == "smoke" else 1]
+    shared = Counter(kind for job in jobs for kind in job.commodities)
+    texts = [f"{job.title}: {job.description}" for job in jobs]
+    labels = {
+        "group": [{job.code[:2]} for job in jobs],
+        "technology": [{kind for kind in job.commodities if 1 < shared[kind] < 60} for job in jobs],
+    }
+    return texts, labels, [job.code[:7] for job in jobs], _encoded(texts, level)
 
 
 def _encoded(texts: list[str], level: str) -> Vectors:
