@@ -117,8 +117,7 @@ class Snapshot:
             return np.empty(0, np.float32)
         held = self._held_vectors()
         if isinstance(held, CodeTable) and not self._verify:
-            codes, there = self._read_codes(rows)
-            return np.where(there, held.codec.score(vector[None], codes)[0], np.float32(0.0))
+            return held.scores(vector, rows)
         return self.vectors(rows) @ vector
 
     def row_ids(self, where: str | None = None) -> RowIds:

@@ -103,3 +103,17 @@ class CodeTable:
         every, all_scores = np.concatenate(found), np.concatenate(scores)
         order = np.argsort(-all_scores, kind="stable")[:depth]
         return every[order], all_scores[order]
+
+    def scores(self, vector: Floats, rows: RowIds) -> Floats:
+        """Score some rows by their codes.
+
+        Args:
+            vector: Unit vector (D,).
+            rows: Row numbers (K,).
+
+        Returns:
+            The codec's scores (K,), in the order of the rows; 0 where there is no code.
+        """
+        found, scores = self.nearest(vector, rows, len(rows))
+        known = dict(zip(found.tolist(), scores.tolist(), strict=True))
+        return np.array([known.get(row, 0.0) for row in rows.tolist()], np.float32)
