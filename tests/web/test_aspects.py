@@ -101,6 +101,17 @@ def test_the_keyboard_reaches_the_sliders(aspect_server, tabs):
     expect(page.locator("#toggle-aspects")).to_be_focused()
 
 
+def test_where_words_alone_count_aspects_can_t_be_chosen(aspect_server, tabs):
+    page = tabs.open(f"{aspect_server.url}?c=handbook&q=bread&a=method:1")
+    page.locator("#toggle-aspects").click()
+    expect(page.locator("#aspects")).to_be_visible()
+    page.get_by_text("Lexical", exact=True).click()
+    expect(page.locator("#toggle-aspects")).to_be_disabled()
+    expect(page.locator("#aspects")).to_be_hidden()
+    page.get_by_text("Dense", exact=True).click()
+    expect(page.locator("#toggle-aspects")).to_be_enabled()
+
+
 def test_an_aspect_that_is_gone_is_told(aspect_server, tabs):
     tabs.expected.append("status of 400")
     page = tabs.open(f"{aspect_server.url}?c=handbook&q=bread&a=task:1")

@@ -306,7 +306,8 @@ class Collection(Holdings):
             explain: Fill ``Hit.parts``, ``Hit.matched`` and, with a model of named dimensions, ``Hit.shared``.
             weight: Share of the dense part for this search; None takes the collection's setting.
             per_document: Return at most the best passage of each document.
-            aspects: Compare vectors in these aspects (``aspects.names``), mixed by weight, such as ``{"method": 1}``.
+            aspects: Compare vectors in these aspects (``aspects.names``), mixed by weight, such as ``{"method": 1}``;
+                lexical search compares none.
 
         Returns:
             The hits, best first.

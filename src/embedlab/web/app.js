@@ -312,7 +312,7 @@ const KEYS = {
   },
   e: () => go({ explain: !get().explain }),
   f: () => (filters.open(), $("filters").hidden || ($("filters").querySelector("input") ?? $("sql")).focus()),
-  a: () => $("toggle-aspects").hidden || aspects.open(),
+  a: () => $("toggle-aspects").hidden || $("toggle-aspects").disabled || aspects.open(),
   1: () => view("search"),
   2: () => view("map"),
   3: () => view("documents"),

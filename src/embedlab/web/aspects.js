@@ -16,8 +16,10 @@ export const without = (state, name) => state.a.filter((choice) => split(choice)
 // What there is to choose depends on the collection; what is chosen depends on the address.
 export function follow(state, collection) {
   const names = collection?.aspects ?? [];
+  const words = state.mode === "lexical" && !state.like; // words alone are compared
   $("toggle-aspects").hidden = !names.length;
-  if (!names.length) open(false);
+  $("toggle-aspects").disabled = words;
+  if (!names.length || words) open(false);
   if (drawnFor !== names.join()) draw(names);
   drawnFor = names.join();
   const weights = chosen(state);
