@@ -127,7 +127,7 @@ def compare_aspects(
     """
     if len(vectors) != len(pairs):
         raise InputError(f"vectors: {len(vectors)} rows for {len(pairs)} documents")
-    for way in ways:
+    for way in ways or ("none",):
         if way not in WAYS:
             raise unknown_name("way", way, WAYS)
     turns = range(pairs.num_folds if folds is None else min(folds, pairs.num_folds))
@@ -138,27 +138,21 @@ def compare_aspects(
     for fold in turns:
         train, test = pairs.rows(fold), pairs.rows(fold, test=True)
         tests = {aspect: _Test.of(pairs, aspect, test, top_k, seed) for aspect in aspects}
-        spaces = {
-            way: {
-                a: fit_head(pairs, a, vectors, rows=train, way=way, settings=settings, retrofit=retrofit, seed=seed)
-                for a in aspects
-            }
+        options = {"rows": train, "settings": settings, "retrofit": retrofit, "seed": seed}
+        heads = {
+            way: {a: fit_head(pairs, a, vectors, way=way, **options) for a in aspects}  # type: ignore[arg-type]
             for way in ways
         }
         for b, asked in tests.items():
-            scores[GENERIC][b].append(asked.scores(vectors))
+            rows = vectors[asked.rows]
+            scores[GENERIC][b].append(asked.scores(rows))
             for way in ways:
-                scores[way][b].append(asked.scores(spaces[way][b](vectors[asked.rows]), picked=True))
+                scores[way][b].append(asked.scores(heads[way][b](rows)))
             for a in aspects:
-                found = (
-                    scores[ways[0]][b][-1]
-                    if a == b
-                    else asked.scores(spaces[ways[0]][a](vectors[asked.rows]), picked=True)
-                )
-                matrix[a][b].append(found.precision)
-        some = test[:_MOST_QUERIES]
-        own = {a: head(vectors[some]) for a, head in spaces[ways[0]].items()}
-        for aspect, share in aspect_bias(vectors[some], own, top_k=min(top_k, len(some) - 1)).overlap.items():
+                matrix[a][b].append(asked.scores(heads[ways[0]][a](rows)).precision)
+        some = vectors[test[:_MOST_QUERIES]]
+        own = {a: head(some) for a, head in heads[ways[0]].items()}
+        for aspect, share in aspect_bias(some, own, top_k=min(top_k, len(some) - 1)).overlap.items():
             bias[aspect].append(share)
     return AspectComparison(scores, matrix, bias, top_k, len(pairs))
 
@@ -227,8 +221,7 @@ class _Test:
             )
         return cls(rows, relevant, relation.together(rows, rows), min(top_k, len(rows) - 1))
 
-    def scores(self, vectors: Floats, *, picked: bool = False) -> AspectScores:
-        rows = vectors if picked else vectors[self.rows]
+    def scores(self, rows: Floats) -> AspectScores:
         return aspect_scores(nearest(rows, top_k=self.top_k, apart=self.apart), self.relevant)
 
 
