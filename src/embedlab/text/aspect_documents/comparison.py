@@ -127,7 +127,9 @@ def compare_aspects(
     """
     if len(vectors) != len(pairs):
         raise InputError(f"vectors: {len(vectors)} rows for {len(pairs)} documents")
-    for way in ways or ("none",):
+    if not ways:
+        raise InputError(f"ways: none given; choose among {', '.join(WAYS)}")
+    for way in ways:
         if way not in WAYS:
             raise unknown_name("way", way, WAYS)
     turns = range(pairs.num_folds if folds is None else min(folds, pairs.num_folds))

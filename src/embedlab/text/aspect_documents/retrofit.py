@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,7 @@ class ExplicitRetrofit:
         rng, generator = np.random.default_rng(self.seed), torch.Generator().manual_seed(self.seed)
         micro, gold = self._micro_batches(rows, pairs.positives, rng)  # (P, 1 + 2K, 2), (P, 1 + 2K)
         order = rng.permutation(len(micro))
-        kept_back = max(1, int(self.held_out * len(micro))) if len(micro) > 1 else 0
+        kept_back = min(max(1, int(self.held_out * len(micro))), len(micro) - 1)  # a single pair is checked on itself
         checked, learnt = order[:kept_back] if kept_back else order, order[kept_back:]
 
         widths = [rows.shape[1], *[self.hidden] * (self.layers - 1), rows.shape[1]]
@@ -233,11 +234,10 @@ def retrofit_loss(mapped: Tensor, original: Tensor, gold: Tensor, regularisation
     return differs.square().sum() + regularisation * moved.sum()  # type: ignore[no-any-return]
 
 
-def _forever(places: NDArray[np.int64], size: int, rng: np.random.Generator) -> Any:
-    chosen = places if len(places) else np.zeros(1, np.int64)
-    size = min(size, len(chosen))
+def _forever(places: NDArray[np.int64], size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    size = min(size, len(places))
     while True:
-        order = rng.permutation(chosen)
+        order = rng.permutation(places)
         yield from (order[start : start + size] for start in range(0, len(order) - size + 1, size))
 
 
