@@ -76,14 +76,15 @@ METHOD = {
         "such rule.",
         "On frozen vectors classification tells pairs by |u - v| and u v, as there is no cross-attention; in mode "
         "'separate' it is the published cross-encoder, whose body then embeds with the mean over real tokens.",
+        "The retrofitting network begins near the identity; how the published one begins is not known here.",
         "The continued citation triplets of SPECTER are not here: they need its citation data and margin.",
     ],
     "known_failures": [
         "With a few hundred documents three epochs are enough: longer training learns the documents by heart.",
         "Labels that are mentions in the text (entity lists) teach less than labels that people gave.",
         "A specialised space forgets the other aspects by design; mix in 'generic' to soften that.",
-        "Classification and retrofitting on frozen vectors often find less than the plain vectors do: see the "
-        "reproduction. The command compares before anything is believed.",
+        "Retrofitting finds less than plain vectors where labels are frequent: it asks a neighbour to keep its "
+        "distance also if it is alike, and everything that shares a label to come to one place.",
     ],
 }
 

@@ -29,10 +29,10 @@ class ExplicitRetrofit:
         L = sum_k ((g_k - g_0) - (dist_k - dist_0))^2  +  regularisation * sum (1 - cos(f(v), v))  +  l2 * |W|^2
 
     so the pair comes together while its distance to the surroundings stays as it was. The network is of ``layers``
-    layers with tanh behind each.
+    layers with tanh behind each, and begins near the identity.
 
     Args:
-        hidden: Width of the layers but the last. (paper: 1000)
+        hidden: Width of the layers but the last; below D it begins as a projection. (paper: 1000)
         layers: Number of layers. (paper: 5)
         neighbours: Nearest neighbours that micro-batches draw from. (paper: 49)
         drawn: How many are drawn for each side of a pair. (paper: 4)
@@ -130,7 +130,7 @@ class ExplicitRetrofit:
 
         widths = [rows.shape[1], *[self.hidden] * (self.layers - 1), rows.shape[1]]
         weights = [
-            ((3 / into) ** 0.5 * (2 * torch.rand(out, into, generator=generator) - 1)).requires_grad_()
+            (torch.eye(out, into) + 0.01 * torch.randn(out, into, generator=generator)).requires_grad_()
             for into, out in pairwise(widths)
         ]
         biases = [torch.zeros(out, requires_grad=True) for out in widths[1:]]

@@ -67,7 +67,8 @@ def train_head(
 
     ``f(v) = v + W_2 relu(W_1 v + b_1) + b_2`` starts at the plain space and moves away from it as far as the pairs ask.
     The Siamese way ranks the partner of each document above those of the others in the batch, but for partners that are
-    alike too. Classification tells positive from negative pairs by ``|f(u) - f(v)|`` and ``f(u) f(v)``.
+    alike too. Classification tells positive from negative pairs by ``|f(u) - f(v)|`` and ``f(u) f(v)``, by weights that
+    are learnt too and begin as ``10 cos``.
 
     Args:
         vectors: Vectors of all documents.
@@ -101,7 +102,8 @@ def train_head(
 
     first, last = drawn(chosen.hidden, dim, scale=dim**-0.5), torch.zeros(dim, chosen.hidden, requires_grad=True)
     biases = [torch.zeros(n, requires_grad=True) for n in (chosen.hidden, dim)]
-    judge = drawn(2 * dim + 1, scale=dim**-0.5)
+    # the judge of pairs begins as 10 cos(u, v), so that what it asks for is near what a search compares
+    judge = torch.cat([torch.zeros(dim), torch.full((dim,), 10.0), torch.zeros(1)]).requires_grad_()
     trained = [first, last, *biases, *([judge] if way == "classification" else [])]
     optimiser = torch.optim.AdamW(trained, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
 
