@@ -305,9 +305,9 @@ class SESA(Explaining):
 
     def _activations(self, items: Sequence[Item]) -> Floats:
         sides = self._fitted()
-        texts = checked_texts([item.text for item in items if item.text is not None])
-        place = np.full(len(items), -1, np.int64)
-        place[[row for row, item in enumerate(items) if item.text is not None]] = np.arange(len(texts))
+        texts = list(dict.fromkeys(checked_texts([item.text for item in items if item.text is not None])))  # each once
+        number_of: dict[str | None, int] = {text: number for number, text in enumerate(texts)}
+        place = np.array([number_of.get(item.text, -1) for item in items], np.int64)
         declared = torch.from_numpy(self.space.multi_hot([item.concepts or () for item in items]))
         with torch.no_grad():
             rows = torch.zeros(len(texts), len(self.space))
