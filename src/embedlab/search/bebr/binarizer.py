@@ -162,7 +162,7 @@ class RecurrentBinarizer:
 
         With pairs, related vectors are drawn together and away from each other's hardest negatives; without, only the
         neighbourhoods of the vectors are kept. With ``old``, new queries also learn to find the codes that are there
-        (compatible training), and the rotation starts from the one nearest to them.
+        (compatible training), and the start is the linear map that explains these codes best.
 
         Args:
             vectors: Vectors (N, D) like those to encode.

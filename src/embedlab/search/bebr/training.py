@@ -91,6 +91,8 @@ def train(
                 kept, best = now, found
             if on_progress is not None:
                 on_progress(share)
+    if on_progress is not None:
+        on_progress(1.0)
     if not random and not surely_better(best.aim, before.aim):
         kept, best = first, before
     return kept, _report(before, best, kept is not first, losses, time.monotonic() - began)
