@@ -63,6 +63,7 @@ def test_sick_banking_and_packages() -> None:
     assert len(set(banking.labels)) == 77
     first = next(loaders.load_debian_packages())
     assert (first.name, first.section, first.tags[0]) == ("0ad", "games", "game::strategy")
+    assert next(each for each in loaders.load_debian_packages() if each.name == "0ad-data").suggests == ("0ad",)
 
 
 def test_beir_folder(tmp_path: Path) -> None:

@@ -146,6 +146,11 @@ def test_records() -> None:
     compile(problems[0].prompt + problems[0].solution, "problem", "exec")
     occupations = loaders.load_onet()
     assert (len(occupations), occupations[0].title, len(occupations[0].tasks)) == (1016, "Chief Executives", 31)
+    first = occupations[0]
+    assert first.commodities[:2] == ("Document management software", "Data base user interface and query software")
+    assert len(set(first.commodities)) == len(first.commodities) < len(first.skills)
+    assert first.nearest == first.related[: len(first.nearest)]
+    assert 1 <= len(first.nearest) < len(first.related)
     emoji = loaders.load_emoji_names()
     assert (len(emoji), emoji["!"]["de"][0]) == (4179, "Ausrufezeichen")
     assert len({language for names in emoji.values() for language in names}) == 13
