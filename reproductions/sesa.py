@@ -317,9 +317,9 @@ def _measure(name: str, world: World, jobs: Floats, profiles: Floats, axes: Any 
 def _ranking(name: str, scores: Floats, relevant: Sequence[NDArray[np.int64]]) -> dict[str, float]:
     ranks, recalls = [], []
     for line, right in zip(scores, relevant, strict=True):
-        places = np.flatnonzero(np.isin(np.argsort(-line, kind="stable"), right))
-        ranks.append(1 / (1 + places[0]))
-        recalls.append(float((places < 10).mean()))
+        before = [int((line > line[place]).sum() + (line[:place] == line[place]).sum()) for place in right]
+        ranks.append(1 / (1 + min(before)))
+        recalls.append(float(np.mean([place < 10 for place in before])))
     return {f"mrr_{name}": float(np.mean(ranks)), f"recall_at_10_{name}": float(np.mean(recalls))}
 
 
