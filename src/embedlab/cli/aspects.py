@@ -68,16 +68,17 @@ def aspects(
     from embedlab.search.aspects.learning import learn_aspects
     from embedlab.text.aspect_documents.labels import read_entities, read_examples, read_labels
 
-    learnt = learn_aspects(
-        collection,
-        labels=read_labels(labels, separator=separator) if labels is not None else None,
-        columns=column or (),
-        separator=separator,
-        entities=read_entities(entities) if entities is not None else None,
-        examples=read_examples(pairs) if pairs is not None else None,
-        way=way.value,
-        folds=4 if compare else None,
-    )
+    with err.status("learning" + (" and comparing on documents held out" if compare else "")):
+        learnt = learn_aspects(
+            collection,
+            labels=read_labels(labels, separator=separator) if labels is not None else None,
+            columns=column or (),
+            separator=separator,
+            entities=read_entities(entities) if entities is not None else None,
+            examples=read_examples(pairs) if pairs is not None else None,
+            way=way.value,
+            folds=4 if compare else None,
+        )
     if as_json:
         print_json(learnt.to_dict())
         return

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Labels = Mapping[str, Mapping[str, Set[str]]]
 
 _PASSAGES_PER_DOCUMENT = 8  # the first ones: a long document must not outweigh the others
-_MOST_PASSAGES = 20_000
-_PARTNERS = 10  # of a passage and a label: a frequent label must not outweigh the others
+_MOST_PASSAGES = 10_000  # to learn from; all are searched
+_PARTNERS = 5  # of a passage and a label: a frequent label must not outweigh the others
 
 
 @dataclass(frozen=True, slots=True)
