@@ -18,7 +18,7 @@ import numpy as np
 COLLECTIONS = ("scifact", "cranfield", "cacm", "debian")
 ENCODERS = ("default", "minilm", "wide")
 DIM = {"default": 256, "minilm": 384, "wide": 768}
-DEBIAN, QUERIES = 10_000, 500  # packages, and queries to test with; the other packages' lines are for training
+DEBIAN, QUERIES = 12_000, 500  # packages, and queries to test with; the other packages' lines are for training
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,21 @@ def texts_of(collection: str) -> Texts:
 
 
 def _debian() -> Texts:
+    """Take 12,000 packages whose long descriptions begin differently: one line as query, the long one as document."""
     from embedlab.data.loaders import load_debian_packages
 
-    by_text = {}
+    by_opening = {}
     for package in load_debian_packages():
-        if len(package.long.strip()) >= 40 and package.short:
-            by_text.setdefault(package.long.strip(), package.short)
-    every = len(by_text) // DEBIAN
-    pairs = list(by_text.items())[::every][:DEBIAN]
-    order = np.random.default_rng(0).permutation(len(pairs))
-    test, train = order[:QUERIES], order[QUERIES:]
+        if package.long and package.short:
+            by_opening.setdefault(package.long[:100], package)
+    packages = list(by_opening.values())
+    chosen = [packages[row] for row in np.random.default_rng(0).permutation(len(packages))[:DEBIAN]]
+    test, train = range(QUERIES), range(QUERIES, DEBIAN)
     return Texts(
-        [document for document, _ in pairs],
-        [pairs[row][1] for row in test],
-        [{int(row)} for row in test],
-        [(pairs[row][1], int(row)) for row in train],
+        [package.long[:400] for package in chosen],
+        [chosen[row].short for row in test],
+        [{row} for row in test],
+        [(chosen[row].short, row) for row in train],
     )
 
 
