@@ -54,7 +54,8 @@ def peers(data: RetrievalData, judged: Judgements, encoder: Any) -> tuple[Values
     """Return the values of the peers, and the milliseconds that one query takes to encode."""
     sources, texts, queries = list(data.corpus), [str(text) for text in data.corpus.values()], list(judged.queries)
     depth = min(1000, len(texts))
-    words = Bm25().fit(texts).rank(queries, texts, top_k=depth)[0]  # (Q, depth)
+    lexical = Bm25().fit(texts)
+    words = lexical.rank(queries, lexical.sparse_documents(texts), top_k=depth)[0]  # (Q, depth)
     vectors, asked = encoder.encode_document(texts), encoder.encode_query(queries)
     near = np.argsort(-(asked @ vectors.T), axis=1, kind="stable")[:, :depth]
     fused = np.zeros((len(queries), len(texts)))
