@@ -146,7 +146,7 @@ function snippet(hit) {
 }
 
 // How the score came about. Bars show what was fused, each part scaled by the best of its list; figures are as measured.
-function parts({ parts, matched, score }, best) {
+function parts({ parts, matched, shared, score }, best) {
   const row = (kind, name, value, digits, rank, shares) => h("div", { class: kind },
     h("dt", {}, name),
     h("dd", { class: "track", "aria-hidden": "true" }, shares.map(fill)),
@@ -160,7 +160,8 @@ function parts({ parts, matched, score }, best) {
     Object.entries(parts).filter(([name]) => name.startsWith("aspect ")).map(([name, cosine]) => row("dense", name.slice(7), cosine, 3, null, [(cosine + 1) / 2])),
     (fused || parts.bm25 != null) && row("lexical", "words", parts.bm25, 1, parts.lexical_rank, [0, words]),
     fused,
-    matched?.length ? h("div", { class: "matched" }, h("dt", {}, "matches"), h("dd", {}, matched.join(", "))) : null);
+    matched?.length ? h("div", { class: "matched" }, h("dt", {}, "matches"), h("dd", {}, matched.join(", "))) : null,
+    shared?.length ? h("div", { class: "matched" }, h("dt", {}, "shares"), h("dd", {}, shared.slice(0, 6).map(([name, adds]) => `${name} ${adds.toFixed(3)}`).join(", "))) : null);
 }
 
 function fill(share) {
