@@ -64,6 +64,7 @@ class BebrCodec(Codec):
     """
 
     name: ClassVar[str] = "bebr"
+    learns_from_pairs: ClassVar[bool] = True
 
     def __init__(
         self,

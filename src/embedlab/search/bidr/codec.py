@@ -53,6 +53,7 @@ class ContrastivePQCodec(Codec):
     """
 
     name: ClassVar[str] = "contrastive_pq"
+    learns_from_pairs: ClassVar[bool] = True
 
     def __init__(
         self,
