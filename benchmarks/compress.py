@@ -31,17 +31,14 @@ QUERIES, PACKAGES_PER_QUERY = 300, 200
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 SETTINGS: dict[str, dict[str, Any]] = {
     "vectors": {},
-    "float16": {"codec": "float16", "verify": 0},
     "int8": {"codec": "int8", "verify": 0},
     "rotation 4 bit": {"codec": "rotation", "bits": 4, "verify": 0},
     "rotation 4 bit, vectors dropped": {"codec": "rotation", "bits": 4, "drop_vectors": True},
     "rotation 4 bit, verified": {"codec": "rotation", "bits": 4},
     "rotation 2 bit": {"codec": "rotation", "bits": 2, "verify": 0},
     "rotation 2 bit, verified": {"codec": "rotation", "bits": 2},
-    "rotation 1 bit, verified": {"codec": "rotation", "bits": 1},
     "binary, verified": {"codec": "binary"},
     "rabitq, verified": {"codec": "rabitq"},
-    "opq, verified": {"codec": "opq"},
     "bebr 2 bit": {"codec": "bebr", "bits": 2, "verify": 0},
     "bebr 2 bit, verified": {"codec": "bebr", "bits": 2},
     "bebr 2 bit, 128 dimensions, verified": {"codec": "bebr", "bits": 2, "dim": 128},
