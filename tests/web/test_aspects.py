@@ -79,7 +79,7 @@ def test_sliders_weigh_aspects_and_the_address_keeps_them(aspect_server, tabs):
 def test_explained_scores_show_each_aspect_and_more_like_this_follows_them(aspect_server, tabs):
     page = tabs.open(f"{aspect_server.url}?c=handbook&q=open+a+file&a=method:1&a=generic:0.5&explain=1")
     parts = page.locator("#hits > li").first.locator(".parts")
-    expect(parts.locator("dt")).to_have_text(["meaning", "method", "generic", "words", "score", "matches"])
+    expect(parts.locator("dt")).to_have_text(["meaning", "method", "everything", "words", "score", "matches"])
     page.locator("#hits a[data-id]").first.click()
     with page.expect_request(lambda request: "/similar?" in request.url) as request:
         page.locator("#reader-like").click()

@@ -8,6 +8,7 @@ const DEBOUNCE_MS = 120;
 let moving = 0;
 let drawnFor = "";
 
+export const called = (name) => (name === GENERIC ? "everything" : name);
 export const split = (choice) => [choice.slice(0, choice.lastIndexOf(":")), Number(choice.slice(choice.lastIndexOf(":") + 1))];
 export const chosen = (state) => new Map(state.a.map(split).filter(([name, weight]) => name && weight));
 export const params = (state) => [...chosen(state)].map(([name, weight]) => `${name}=${weight}`);
@@ -33,8 +34,8 @@ export function follow(state, collection) {
 
 function draw(names) {
   $("aspect-rows").replaceChildren(...(names.length ? [...names, GENERIC] : []).map((name) => h("label", { class: "slider" },
-    h("span", {}, name === GENERIC ? "everything" : name),
-    h("input", { type: "range", name, min: "0", max: "1", step: "0.1", value: "0", "aria-label": `Weight of ${name === GENERIC ? "everything" : name}`, oninput: move }),
+    h("span", {}, called(name)),
+    h("input", { type: "range", name, min: "0", max: "1", step: "0.1", value: "0", "aria-label": `Weight of ${called(name)}`, oninput: move }),
     h("output", {}, "0.0"))));
 }
 

@@ -1,6 +1,6 @@
 // Choices by facet, one document, or a condition typed by hand: they become one condition for the server.
 import { call, of } from "./api.js";
-import { chosen, without } from "./aspects.js";
+import { called, chosen, without } from "./aspects.js";
 import { $, h, icon, number } from "./dom.js";
 import { get, go } from "./state.js";
 
@@ -68,7 +68,7 @@ export function follow(state, popped = false) {
   const chips = state.f.map((choice) => chip(split(choice)[1], choice, { f: state.f.filter((one) => one !== choice) }));
   if (state.source) chips.push(chip(state.source, `document ${state.source}`, { source: "" }));
   if (state.sql) chips.push(chip(state.sql, `condition ${state.sql}`, { sql: "" }));
-  for (const [name, weight] of chosen(state)) chips.push(h("button", { type: "button", class: "chip", "aria-label": `Remove aspect ${name}`, onclick: () => (go({ a: without(get(), name), n: 0 }), $("query").focus()) }, h("span", {}, `${name === "generic" ? "everything" : name} × ${weight}`), icon("close")));
+  for (const [name, weight] of chosen(state)) chips.push(h("button", { type: "button", class: "chip", "aria-label": `Remove aspect ${called(name)}`, onclick: () => (go({ a: without(get(), name), n: 0 }), $("query").focus()) }, h("span", {}, `${called(name)} × ${weight}`), icon("close")));
   if (state.like) chips.unshift(h("button", { type: "button", class: "chip", "aria-label": "Leave more like this", onclick: () => (go({ like: "", n: 0 }), $("query").focus()) }, h("span", { id: "like-name" }, "Like one passage"), icon("close")));
   $("chips").replaceChildren(...chips);
   $("chips").hidden = !chips.length;

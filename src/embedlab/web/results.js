@@ -157,7 +157,7 @@ function parts({ parts, matched, shared, score }, best) {
   const fused = parts.weight != null && row("fused", "score", score, 3, null, [parts.weight * near, (1 - parts.weight) * words]);
   return h("dl", { class: "parts", "aria-label": "Scores" },
     (fused || parts.cosine != null) && row("dense", "meaning", parts.cosine, 3, parts.dense_rank, [near]),
-    Object.entries(parts).filter(([name]) => name.startsWith("aspect ")).map(([name, cosine]) => row("dense", name.slice(7), cosine, 3, null, [(cosine + 1) / 2])),
+    Object.entries(parts).filter(([name]) => name.startsWith("aspect ")).map(([name, cosine]) => row("dense", aspects.called(name.slice(7)), cosine, 3, null, [(cosine + 1) / 2])),
     (fused || parts.bm25 != null) && row("lexical", "words", parts.bm25, 1, parts.lexical_rank, [0, words]),
     fused,
     matched?.length ? h("div", { class: "matched" }, h("dt", {}, "matches"), h("dd", {}, matched.join(", "))) : null,
