@@ -73,6 +73,8 @@ METHOD = {
     "known_failures": [
         "ReLU makes sparse vectors and short explanations, but what a text lacks has no order any more; the sigmoid "
         "ranks pairs and concepts better on small data.",
+        "To find one item among many, a plain embedding of more dimensions than the list has concepts is better; on "
+        "Debian's packages ESA, with long articles, also beats SESA learned from some thousand of them.",
         "Two texts that share no concept of the list are as far apart as any two: the list decides what can be seen.",
         "Concepts that nearly everything declares fill the cosine; axis_weights='idf' holds them down.",
     ],
