@@ -17,8 +17,8 @@ class Encoder(Protocol):
 
     Rows are float32 of length one, so the dot product is the cosine everywhere. A text without any known token gives
     the zero row, never NaN. ``encode_document`` and ``encode_query`` differ only for models that use prompts. A model
-    whose dimensions have names gives these as ``dimensions``, a tuple of D strings, and has no negative entries: searches
-    then say which of them query and passage share.
+    whose dimensions have names gives these as ``dimensions``, a tuple of D strings, and has no negative entries:
+    searches then say which of them query and passage share.
 
     Attributes:
         name: What ``load_model`` was given.
