@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from embedlab._core.errors import EmbedlabError
 from embedlab.cli import app
 from embedlab.evaluate.retrieval_tasks import from_collection
-from embedlab.search import Collection, compress_collection, list_collections
+from embedlab.search import Collection, compress_collection, list_collections, undo_compression, upgrade_collection
 from embedlab.search.compression.codes import CodeTable
 from embedlab.serve.app import create_app
 from embedlab.serve.settings import Settings
 
 from ..tiny_model import HashingEncoder
-from .corpus import documents
+from .corpus import TurnedEncoder, documents
 
 TOPICS = ("the mail server", "a web browser", "the window manager", "an image editor", "a music player")
 VERBS = ("reads", "writes", "shows", "keeps", "sorts", "compresses", "checks")
@@ -188,3 +188,24 @@ def test_the_path_of_a_collection_may_be_given(tmp_path: Path, encoder: HashingE
     made = Collection.create(tmp_path / "here", model=encoder)
     made.add(documents(60))
     assert compress_collection(tmp_path / "here", codec="int8", model=encoder).collection == "here"
+
+
+def test_a_collection_on_object_storage_is_compressed_and_upgraded(
+    tmp_path: Path, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"file://{tmp_path}/bucket/c"
+    (tmp_path / "bucket").mkdir()
+    made = Collection.create(address, model=encoder)
+    made.add(documents(80))
+    before = [hit.id for hit in made.search(str(documents(1)[0]["text"]), mode="dense")]
+    compress_collection(address, codec="int8", verify=160, model=encoder)
+    again = Collection.open(address, model=HashingEncoder())
+    assert [hit.id for hit in again.search(str(documents(1)[0]["text"]), mode="dense")] == before
+    again.add(documents(2, seed=6, name="late"))
+    monkeypatch.setattr("embedlab.search.compression.upgrading.find_spec", lambda _: None)
+    report = upgrade_collection(address, model=TurnedEncoder(), old_model=encoder, sample=60)
+    assert report.kept
+    upgraded = Collection.open(address, model=TurnedEncoder())
+    assert upgraded.search(str(documents(2, seed=6)[1]["text"]), mode="dense")[0].source == "late1"
+    undo_compression(address, model=TurnedEncoder())
+    assert upgraded.search(str(documents(2, seed=6)[1]["text"]), mode="dense")[0].source == "late1"

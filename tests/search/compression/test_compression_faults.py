@@ -274,3 +274,28 @@ def test_leftovers_of_a_killed_compression_are_found_and_taken_away(
     assert "_pending" in found.message
     findings(collection, repair=True)
     assert not rewriting.leftovers(collection._tables())
+
+
+def test_a_full_disk_leaves_the_collection_as_it_was(tmp_path: Path) -> None:
+    mounted = tmp_path / "disk"
+    mounted.mkdir()
+    if os.name != "posix" or shutil.which("mount") is None:
+        pytest.skip("no mount command here")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mounted)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk is not permitted")
+    try:
+        encoder = HashingEncoder(512)
+        collection = Collection.create(mounted / "c", model=encoder, settings=Settings(max_chars=300))
+        collection.add(documents(450))
+        before = ranking(collection)
+        with pytest.raises(CollectionError, match="disk is full"):
+            compress_collection(mounted / "c", codec="float32", model=encoder)
+        assert ranking(collection) == before
+        assert ranking(Collection.open(mounted / "c", model=encoder), mode="dense") == ranking(collection, mode="dense")
+        subprocess.run(["mount", "-o", "remount,size=40m", str(mounted)], check=True)
+        compress_collection(mounted / "c", codec="int8", model=encoder)
+        assert not rewriting.leftovers(collection._tables())
+        assert collection._tables().coded() is not None
+    finally:
+        subprocess.run(["umount", "-l", str(mounted)], check=False)
