@@ -60,7 +60,7 @@ METHOD = {
         "queries can be compared without binarising them.",
         "Without pairs, the loss is how far neighbourhoods of codes are from those of the vectors; the paper needs "
         "pairs.",
-        "In compatible training the start is the linear map that explains the old codes best, not a rotation.",
+        "In compatible training the rotation starts from the one nearest to the old codes.",
         "The gradient of the signs is passed on as a new tensor, and sign(0) is +1; the official code edits the "
         "gradient in place and leaves a third symbol.",
     ],

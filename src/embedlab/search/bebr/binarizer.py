@@ -18,7 +18,7 @@ from embedlab.search.codecs.uniform import MOST_BITS, pack, unpack
 
 Init = Literal["rotation", "random"]
 _JUDGED = (50, 500)  # fewest and most development queries; with fewer chance would decide, and nothing is trained
-_CORPUS, _TRAINED = 3000, 50_000
+_CORPUS, _START, _TRAINED = 3000, 20_000, 50_000  # most rows to judge by, to start from and to train on
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class RecurrentBinarizer:
 
         With pairs, related vectors are drawn together and away from each other's hardest negatives; without, only the
         neighbourhoods of the vectors are kept. With ``old``, new queries also learn to find the codes that are there
-        (compatible training), and the start is the linear map that explains these codes best.
+        (compatible training), and the rotation starts from the one nearest to them.
 
         Args:
             vectors: Vectors (N, D) like those to encode.
@@ -190,25 +190,25 @@ class RecurrentBinarizer:
             queries, documents, numbers, past = self._pairs(pairs, ids, old, draw)
         elif old is not None:
             raise InputError("old needs pairs: which new queries shall find which old codes")
-        known = rows if past is None else documents
-        start = rotation_start(known, self.code_dim, self.rounds, seed=self.seed, old=past)
+        known, explained = (rows, None) if past is None else (documents, past[:_START])
+        start = rotation_start(known[:_START], self.code_dim, self.rounds, seed=self.seed, old=explained)
         aside = _held_out(numbers, draw)
         judged, free = np.flatnonzero(aside)[: _JUDGED[1]], ~aside
         if training.steps != 0 and len(judged) >= _JUDGED[0]:
             require("torch", extra="train")
             from embedlab.search.bebr.training import Rows, train
 
+            if past is not None:
+                corpus = documents[judged]  # what old codes there are
+            else:
+                corpus = np.concatenate([documents[judged], (rows[free] if pairs is None else rows)[:_CORPUS]])
+            sides = [None if each is None else each[free] for each in (queries, None if past is None else unit(past))]
             start, self.report = train(
                 start,
-                Rows(
-                    documents[free],
-                    None if queries is None else queries[free],
-                    None if past is None else unit(past[free]),
-                    numbers[free],
-                ),
+                Rows(documents[free], sides[0], sides[1], numbers[free]),
                 Development(
                     (documents if queries is None else queries)[judged],
-                    documents[judged] if past is not None else np.concatenate([documents[judged], rows[:_CORPUS]]),
+                    corpus,
                     np.arange(len(judged)),
                     itself=queries is None,
                     old=None if past is None else past[judged],
@@ -219,7 +219,7 @@ class RecurrentBinarizer:
                 seed=self.seed,
                 on_progress=on_progress,
             )
-        self.recurrence = start.with_decoder(rows)
+        self.recurrence = start.with_decoder(rows[:_START])
         return self
 
     def encode(self, vectors: ArrayLike) -> BinaryCodes:

@@ -15,7 +15,7 @@ from embedlab.search.codecs.uniform import STEPS, dequantise
 Floats: TypeAlias = NDArray[np.float32]
 Codes: TypeAlias = NDArray[np.uint8]
 
-RIDGE = 1e-5
+RIDGE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ def rotation_start(
 
     For unit vectors ``normalize(Q^T sign(Q f))`` has coordinates of about +-sigma, the spread of a coordinate, which is
     just the threshold that two bits want. With fewer dimensions than the vectors have, it keeps their principal
-    directions. The rotation is random; for codes that are there already it gives way to the linear map behind these.
+    directions. The rotation is random, or the one that comes nearest to codes that are there already.
 
     Args:
         vectors: Unit vectors (N, D) like those to encode.
@@ -213,18 +213,16 @@ def rotation_start(
         The recurrence.
     """
     q = _rotation(vectors, code_dim, np.random.default_rng(seed), old)  # (m, D)
-    back = np.linalg.pinv(q).T  # q itself, if it is a rotation
     spread = float(np.sqrt(np.mean((vectors @ q.T) ** 2)))
     step = STEPS[rounds + 1] * 2 ** (rounds - 1)  # weight of the first sign in the best uniform quantiser
     maps = [Map.linear(q.T * 2**i / spread) for i in range(rounds + 1)]
     start = Recurrence(maps[0], (), (), np.zeros(0, np.float32), np.zeros((code_dim, vectors.shape[1]), np.float32))
     for done in range(1, rounds + 1):  # each gain puts the next threshold where that quantiser has it
         code = values(start.codes(vectors), done)
-        rebuilt = code @ back
-        seen = np.sum(code * (rebuilt @ q.T)) / np.sum(code**2)  # 1 where the code has no more dimensions than vectors
-        gain = step * spread * np.sqrt(np.mean(np.sum(rebuilt**2, axis=1))) / seen
+        rebuilt = np.sqrt(np.mean(np.sum((code @ q) ** 2, axis=1)))
+        gain = step * spread * np.mean(np.sum(code**2, axis=1)) / rebuilt
         gains = np.append(start.gains, np.float32(gain))
-        start = Recurrence(maps[0], (Map.linear(back),) * done, tuple(maps[1 : done + 1]), gains, start.decoder)
+        start = Recurrence(maps[0], (Map.linear(q),) * done, tuple(maps[1 : done + 1]), gains, start.decoder)
     return start.with_decoder(vectors)
 
 
@@ -282,16 +280,15 @@ def unit(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def _rotation(vectors: Floats, code_dim: int, draw: np.random.Generator, old: Floats | None) -> NDArray[np.float64]:
-    """Return Q (m, D) with orthonormal rows or, where m > D, columns; for old codes, with the map they are signs of."""
+    """Return Q (m, D) with orthonormal rows or, where m > D, columns."""
     dim = vectors.shape[1]
     square = np.linalg.qr(draw.standard_normal((max(code_dim, dim),) * 2))[0]
     if old is not None:
-        gram = vectors.T.astype(np.float64) @ vectors + RIDGE * len(vectors) * np.eye(dim)
-        near = np.linalg.solve(gram, vectors.T @ old).T  # (m', D): of signs, least squares give back what they are of
-        near /= np.linalg.norm(near, axis=1).mean()
+        left, _, right = np.linalg.svd(vectors.T.astype(np.float64) @ old, full_matrices=False)
+        near = (left @ right).T  # (m', D): the rotation that brings the vectors nearest to the old codes
         rest = square[: code_dim - len(near), :dim]
         if code_dim <= dim and len(rest):
-            rest = np.linalg.qr((rest - rest @ np.linalg.pinv(near) @ near).T)[0].T
+            rest = np.linalg.qr((rest - rest @ near.T @ near).T)[0].T
         return np.concatenate([near, rest])
     if code_dim < dim:
         principal = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)[1][:, ::-1][:, :code_dim]  # (D, m)
