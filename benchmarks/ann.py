@@ -280,18 +280,22 @@ def ask(
     if cost is not None:
         row["stated_memory_bytes"] = cost().memory_bytes
     for state in ("warm", "cold") if not maps else ("warm",):
-        taken = []
+        clock, processor, reads = [], [], []
         for query in queries:
             if state == "cold":
                 forget(folder, vectors)
-            reads = cost().disk_reads if cost is not None else 0
-            began = time.perf_counter()
+            known = cost().disk_reads if cost is not None else 0
+            began, used = time.perf_counter(), time.process_time()
             search(query)
-            taken.append(time.perf_counter() - began)
-            if cost is not None and state == "cold":
-                row["disk_reads"] = cost().disk_reads - reads
-        p50, p99 = np.percentile(taken, [50, 99])
-        row |= {f"{state}_p50_ms": 1000 * float(p50), f"{state}_p99_ms": 1000 * float(p99)}
+            clock.append(time.perf_counter() - began)
+            processor.append(time.process_time() - used)
+            reads.append(cost().disk_reads - known if cost is not None else 0)
+        for kind, taken in (("", clock), ("processor_", processor)):
+            p50, p99 = np.percentile(taken, [50, 99])
+            row |= {f"{state}_{kind}p50_ms": 1000 * float(p50), f"{state}_{kind}p99_ms": 1000 * float(p99)}
+        if cost is not None:
+            row[f"{state}_disk_reads"] = float(np.mean(reads))
+    row["load"] = os.getloadavg()[0]  # what else the machine was busy with
     return row
 
 
