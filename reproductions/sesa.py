@@ -22,8 +22,8 @@ concepts of the AUC with which axis k ranks jobs by whether their occupation hol
 the five strongest axes among concepts which at most a fifth hold, with ``prior_rare`` for naming the most common of
 these always; ``prior_all`` shows why the other concepts are left out of it.
 
-Second data set: 63,436 packages of Debian in 527 facets. A text finds what its package recommends or suggests, in the
-whole archive: sparse lists against the dense product.
+Second data set: 63,436 packages of Debian (the first 300 characters of their descriptions) in 527 facets. A text
+finds what its package recommends or suggests, in the whole archive: sparse lists against the dense product.
 
 Falsified if SESA loses more than 0.02 AUC to its twin, or its axes are no better than ESA's.
 """
@@ -168,12 +168,13 @@ class Level:
 
 LEVELS = {
     "smoke": Level(60, 2, 2, 1, 600, 60),
-    "cpu": Level(None, 2, 30, 7, None, 1500),
+    "cpu": Level(None, 2, 25, 6, None, 1000),
     "gpu": Level(None, 6, 40, 20, None, 6000),
 }
 Setting = tuple[str, float]  # activation and learning rate
 SETTINGS: tuple[Setting, ...] = (("relu", 0.01), ("sigmoid", 0.03))
-RECURRENT: tuple[Setting, ...] = (("relu", 1e-3), ("sigmoid", 3e-3))
+# the better of ReLU at 1e-3 and this for both arms, on the development pairs of seed 0: trying both takes twice as long
+RECURRENT: tuple[Setting, ...] = (("sigmoid", 3e-3),)
 
 
 def oracle() -> None:
@@ -405,9 +406,7 @@ def _trained(world: World, size: Level, seed: int) -> dict[str, float]:
         "twin": lambda phi: SESA.latent_twin(space, activation=phi, **given),
         "sesa_identity": lambda phi: SESA(space, activation=phi, sets="identity", **given),
         "sesa_text_only": lambda phi: SESA(space, activation=phi, **given),
-        "sesa_from_names": lambda phi: SESA(space, activation=phi, init="names", **given),
         "sesa_idf": lambda phi: SESA(space, activation=phi, axis_weights="idf", **given),
-        "sesa_learned": lambda phi: SESA(space, activation=phi, axis_weights="learned", **given),
     }
     numbers: dict[str, float] = {}
     for name, make in arms.items():
@@ -469,7 +468,7 @@ def _archive(packages: int | None) -> Archive:
     counts = Counter(tag for each in found for tag in each.tags)
     space = ConceptSpace(sorted(tag for tag, count in counts.items() if count >= 5))
     known, places = set(space.names), {each.name: place for place, each in enumerate(found)}
-    texts = [f"{each.short}. {each.long}" for each in found]
+    texts = [f"{each.short}. {each.long[:300]}" for each in found]
     facets = [tuple(tag for tag in each.tags if tag in known) for each in found]
     wanted = [
         sorted({places[name] for name in (*each.recommends, *each.suggests) if name in places} - {place})
@@ -488,7 +487,7 @@ def _debian(seed: int, size: Level) -> dict[str, float]:
     archive = _archive(size.packages)
     rng = np.random.default_rng(seed)
     some = [place for place, wanted in enumerate(archive.wanted) if wanted]
-    asked = rng.permutation([place for place in some if not archive.train[place]])[: min(500, size.package_texts)]
+    asked = rng.permutation([place for place in some if not archive.train[place]])[: min(300, size.package_texts)]
     model = _package_model(archive, rng.permutation([p for p in some if archive.train[p]])[: size.package_texts], seed)
     layer: Any = model.host[-1]
     with torch.no_grad():
