@@ -79,7 +79,7 @@ def say_another_model(collection: Collection) -> None:
     collection._tables().passages.update_field_metadata({"path": CODE, "metadata": {"model": "other:0123456789abcdef"}})
 
 
-def say_another_width(collection: Collection) -> None:
+def say_another_codec(collection: Collection) -> None:
     collection._tables().passages.update_field_metadata({"path": CODE, "metadata": {"codec": "int8:0123456789abcdef"}})
 
 
@@ -203,11 +203,11 @@ def test_codes_that_are_not_those_of_the_vectors_are_not_switched_to(
 SPOILS: dict[str, tuple[Callable[[Collection], None], str]] = {
     "damaged file": (spoil_file, "checksum"),
     "damaged settings": (spoil_settings, "checksum"),
-    "missing": (lose_codec, "holds no codec"),
+    "missing": (lose_codec, "codec.json"),
     "another codec": (lambda c: put_another(c, 32), "the codes are of int8"),
     "another width": (lambda c: put_another(c, 31), "int8"),
     "another model": (say_another_model, "of vectors of model other:0123456789abcdef"),
-    "unknown codec": (say_another_width, "holds no codec"),
+    "unknown codec": (say_another_codec, "codec.json"),
 }
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CODE = "_code"
 PENDING = "_pending"  # being written: nothing reads it
 FORMER = "_former"  # replaced a moment ago: nothing reads it any more
+_MADE_AGAIN = 64  # of each batch
 _KEYS = ("codec", "model", "verify")
 
 
@@ -219,6 +220,25 @@ def codes_of(column: Any, bytes_per_vector: int) -> tuple[NDArray[np.uint8], NDA
         codes[part][there[part]] = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, bytes_per_vector)
         at += len(chunk)
     return codes, there
+
+
+def in_step(codec: Codec, codes: NDArray[np.uint8], there: NDArray[np.bool_], vectors: NDArray[np.float32]) -> bool:
+    """Tell whether codes are those of vectors: one for each that is not zero, and some of them made again.
+
+    Args:
+        codec: The codec.
+        codes: Codes (N, B).
+        there: Whether there is one (N,).
+        vectors: The vectors (N, D).
+
+    Returns:
+        Whether they are.
+    """
+    if not np.array_equal(there, vectors.any(axis=1)):
+        return False
+    some = np.flatnonzero(there)
+    some = some[:: max(1, len(some) // _MADE_AGAIN)]
+    return bool(np.array_equal(codes[some], codec.encode(vectors[some])))
 
 
 def vectors_from(codec: Codec, column: Any) -> NDArray[np.float32]:

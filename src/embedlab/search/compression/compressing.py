@@ -18,6 +18,7 @@ from embedlab.search.compression.column import (
     codes_array,
     codes_of,
     forget_codecs,
+    in_step,
     save_codec,
 )
 from embedlab.search.compression.probing import (
@@ -46,9 +47,8 @@ if TYPE_CHECKING:
 
 VERIFY = 100
 _QUERIES = 200
-_FIT_ROWS = 65_536
+_FIT_BYTES = 64 << 20  # vectors that a codec learns from
 _PAIRS = 20_000
-_SAMPLE = 1024  # codes that are made again to see that what was stored is what the stored codec makes
 
 
 def compress_collection(
@@ -217,7 +217,7 @@ def _fitted(store: Store, encoder: Encoder, name: str, bits: float | None, dim: 
     settings: dict[str, Any] = {} if dim is None else {"code_dim": dim}
     whole = int(bits) if bits is not None and bits == int(bits) else bits
     codec = make_codec(name, store.dim, bits=whole, **settings)
-    vectors = sample_vectors(store, _FIT_ROWS)
+    vectors = sample_vectors(store, _FIT_BYTES // (4 * store.dim))
     pairs = _pairs(store, encoder) if codec.learns_from_pairs else None
     return codec.fit(vectors, pairs=pairs, on_progress=lambda share: told("learning", share))
 
@@ -246,14 +246,10 @@ def _demand_same_codes(store: Store, column: CodeColumn) -> int:
     """
     codec = store.codec(column)
     passages = 0
-    for number, rows in enumerate(rows_of(store, [VECTOR, PENDING])):
+    for rows in rows_of(store, [VECTOR, PENDING]):
         vectors = store.vectors_in(rows)
         codes, there = codes_of(rows[PENDING], column.bytes_per_vector)
-        right = np.array_equal(there, vectors.any(axis=1))
-        if number == 0:
-            some = np.flatnonzero(there)[:_SAMPLE]
-            right = right and np.array_equal(codes[some], codec.encode(vectors[some]))
-        if not right:
+        if not in_step(codec, codes, there, vectors):
             raise CollectionError(
                 f"the codes written for collection {store.name!r} are not those of its vectors, so they were taken "
                 f"away again and nothing has changed: run `embedlab doctor {store.name}`, then try again"

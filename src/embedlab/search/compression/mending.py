@@ -8,7 +8,7 @@ import numpy as np
 
 from embedlab._core.errors import CollectionError, EmbedlabError
 from embedlab.search.compression.bridge import loaded, open_bridge
-from embedlab.search.compression.column import CODE, codes_of, vectors_from
+from embedlab.search.compression.column import CODE, codes_of, in_step, vectors_from
 from embedlab.search.compression.compressing import embed_again
 from embedlab.search.compression.rewriting import drop_codes, leftovers, rows_of, tidy
 from embedlab.search.intake import Stop
@@ -18,8 +18,6 @@ from embedlab.search.store import VECTOR, Store
 
 if TYPE_CHECKING:
     from embedlab.models.encoder import Encoder
-
-_SAMPLE = 1024
 
 
 def check_codes(
@@ -96,12 +94,8 @@ def _wrong(store: Store) -> str:
                 if not np.isfinite(vectors_from(codec, rows[CODE])).all():
                     return "some codes stand for no vector"
                 continue
-            vectors = store.vectors_in(rows)
-            if not np.array_equal(there, vectors.any(axis=1)):
-                return "some passages have a vector and no code, or a code and no vector"
-            some = np.flatnonzero(there)[:_SAMPLE]
-            if not np.array_equal(codes[some], codec.encode(vectors[some])):
-                return "some codes are not those of their vectors"
+            if not in_step(codec, codes, there, store.vectors_in(rows)):
+                return "some codes are not those of their vectors, or are missing"
     except CollectionError as error:
         return str(error)
     except EmbedlabError as error:  # NaN or infinity in a vector, which the check of vectors tells about

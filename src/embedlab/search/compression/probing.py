@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedlab._core.errors import CollectionError
+from embedlab.search.codecs.scanning import best_of
+from embedlab.search.compression.rewriting import rows_of
 from embedlab.search.matrix import Floats, RowIds
 from embedlab.search.store import CONTENT, VECTOR, lance_errors
 
@@ -100,7 +102,8 @@ def query_vectors(encoder: Encoder, asked: Sequence[Question]) -> Floats:
     Raises:
         CollectionError: none is left.
     """
-    vectors = np.asarray(encoder.encode_query([each.query for each in asked]), np.float32) if asked else _none(encoder)
+    texts = [each.query for each in asked]
+    vectors = np.asarray(encoder.encode_query(texts), np.float32) if texts else np.empty((0, encoder.dim), np.float32)
     vectors = vectors[vectors.any(axis=1)]
     if not len(vectors):
         raise CollectionError(
@@ -142,23 +145,15 @@ def exact(store: Store, queries: Floats, top_k: int = TOP_K) -> list[RowIds]:
     Returns:
         Row numbers of the present version for each query, best first.
     """
-    best = np.full((len(queries), top_k), -np.inf, np.float32)
-    rows = np.zeros((len(queries), top_k), np.uint64)
-    with lance_errors("reading", store.address):
-        reading = store.passages.search().select([VECTOR]).with_row_id(True).limit(None).to_batches(4096)
-        for batch in reading:
-            import pyarrow as pa
 
-            table = pa.Table.from_batches([batch])
-            vectors = store.vectors_in(table)
-            scores = queries @ vectors.T  # (Q, n)
-            scores[:, ~vectors.any(axis=1)] = -np.inf
-            both = np.concatenate([best, scores], axis=1)
-            numbers = np.broadcast_to(table["_rowid"].to_numpy().astype(np.uint64), scores.shape)
-            order = np.argsort(-both, axis=1, kind="stable")[:, :top_k]
-            best = np.take_along_axis(both, order, 1)
-            rows = np.take_along_axis(np.concatenate([rows, numbers], axis=1), order, 1)
-    return [found[scores > -np.inf] for found, scores in zip(rows, best, strict=True)]
+    def scored() -> Iterator[tuple[NDArray[np.int64], Floats]]:
+        for read in rows_of(store, [VECTOR], row_ids=True):
+            vectors = store.vectors_in(read)
+            there = vectors.any(axis=1)
+            yield read["_rowid"].to_numpy().astype(np.int64)[there], queries @ vectors[there].T  # (n,), (Q, n)
+
+    _, rows = best_of(scored(), len(queries), top_k)
+    return [found[found >= 0].astype(np.uint64) for found in rows]
 
 
 def look_up(snapshot: Snapshot, queries: Floats) -> Lookups:
@@ -195,7 +190,3 @@ def overlap(found: Sequence[RowIds], wanted: Sequence[RowIds], top_k: int = TOP_
     """
     shares = [np.isin(w[:top_k], f[:top_k]).mean() for f, w in zip(found, wanted, strict=True) if len(w)]
     return float(np.mean(shares)) if shares else 1.0
-
-
-def _none(encoder: Encoder) -> NDArray[np.float32]:
-    return np.empty((0, encoder.dim), np.float32)

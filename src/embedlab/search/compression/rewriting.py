@@ -25,12 +25,13 @@ _COMMIT_BYTES = 32 << 20  # a commit is worth this much; more than one is in mem
 OnShare = Callable[[str, float], None]
 
 
-def rows_of(store: Store, columns: list[str]) -> Iterator[pa.Table]:
+def rows_of(store: Store, columns: list[str], *, row_ids: bool = False) -> Iterator[pa.Table]:
     """Read columns of all rows of the present version, batch by batch.
 
     Args:
         store: The collection's tables.
         columns: The columns.
+        row_ids: Whether to read ``_rowid`` as well.
 
     Yields:
         The rows, in the order of storage.
@@ -38,7 +39,8 @@ def rows_of(store: Store, columns: list[str]) -> Iterator[pa.Table]:
     import pyarrow as pa
 
     with lance_errors("reading", store.address):
-        for read in store.passages.search().select(columns).limit(None).to_batches(_READ_ROWS):
+        query = store.passages.search().select(columns).with_row_id(row_ids).limit(None)
+        for read in query.to_batches(_READ_ROWS):
             if read.num_rows:
                 yield pa.Table.from_batches([read])
 
