@@ -4,12 +4,13 @@
   the source packages is held out; their packages are looked up among each other, once by the whole text and once with
   the one-line description as query and the long one as document. `mix` is the plain vector and the aspect, half each.
 - speed: a collection of 63,436 packages (the one-line description of each), random heads; single dense searches, the
-  plain ones and those by one, two and three aspects, on one thread; p50 and p95 over 200 different queries.
-- modes (`--modes`): one head, adapter or fine-tuned copy for each of two aspects, on MiniLM and 800 packages of 250
+  plain ones and those by one, two and three aspects, on one thread; p50 and p95 over 200 different queries, and the
+  processor time of one, which a busy machine disturbs less.
+- modes: one head, adapter or fine-tuned copy for each of two aspects, on MiniLM and 800 packages of 250
   characters; all see the same pairs (one partner for a package and a value), adapters and copies
   once, heads three times.
 
-    python benchmarks/aspects.py [--modes]
+    python benchmarks/aspects.py [quality] [speed] [modes]
 
 Writes `benchmarks/results/aspects.json`. Times are of this machine, whatever else it does.
 """
@@ -114,13 +115,14 @@ def speed() -> dict[str, Any]:
             first = time.perf_counter() - started
             for _ in range(10):  # texts are held in memory from the ninth search on
                 collection.search(asked[1], mode="dense", aspects=weights)
-            times = []
+            times, before = [], time.process_time()
             for query in asked:
                 started = time.perf_counter()
                 collection.search(query, mode="dense", aspects=weights)
                 times.append(1000 * (time.perf_counter() - started))
+            processor = 1000 * (time.process_time() - before) / len(asked)
             p50, p95 = np.percentile(times, [50, 95])
-            found[label] = {"first_s": first, "p50_ms": float(p50), "p95_ms": float(p95)}
+            found[label] = {"first_s": first, "p50_ms": float(p50), "p95_ms": float(p95), "processor_ms": processor}
         found["bytes_of_an_aspect"] = len(collection) * dim * 4
         found["bytes_of_the_file"] = (Path(folder) / "packages" / "aspects.safetensors").stat().st_size
     return found
@@ -164,22 +166,24 @@ def modes() -> dict[str, dict[str, float]]:
     return found
 
 
+def _mean_and_spread(values: list[float]) -> list[float]:
+    return [float(np.mean(values)), float(np.std(values, ddof=1))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--modes", action="store_true", help="fine-tune as well (ten minutes on one core)")
-    args = parser.parse_args()
+    parser.add_argument("parts", nargs="*", help="quality, speed, modes (minutes on one core); the first two if none")
+    parts = parser.parse_args().parts or ["quality", "speed"]
     known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
-    seeds = [quality(seed) for seed in range(3)]
-    known["quality"] = {
-        facet: {
-            key: [float(np.mean(x)), float(np.std(x, ddof=1))]
-            for key in values
-            for x in [[s[facet][key] for s in seeds]]
+    if "quality" in parts:
+        seeds = [quality(seed) for seed in range(3)]
+        known["quality"] = {
+            facet: {key: _mean_and_spread([each[facet][key] for each in seeds]) for key in values}
+            for facet, values in seeds[0].items()
         }
-        for facet, values in seeds[0].items()
-    }
-    known["speed"] = speed()
-    if args.modes:
+    if "speed" in parts:
+        known["speed"] = speed()
+    if "modes" in parts:
         known["modes"] = modes()
     known |= {"commit": commit(Path(__file__).parents[1]), "hardware": hardware(), "versions": versions()}
     RESULT.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
