@@ -63,7 +63,7 @@ def speed() -> str:
         "| ---: | --- | ---: | ---: | ---: | ---: |",
     ]
     for row in json.loads(BENCHMARK.read_text(encoding="utf-8"))["rows"]:
-        names = ("candidates", "probes", "nprobe", "k_factor_rf", "efSearch", "refine")
+        names = ("candidates", "threads", "probes", "nprobe", "k_factor_rf", "efSearch", "refine")
         settings = ", ".join(f"{name.removesuffix('_rf')} {row[name]}" for name in names if name in row)
         cold = f"{row['cold_p50_ms']:.1f} · {row['cold_p99_ms']:.1f}" if "cold_p50_ms" in row else ""
         lines.append(
