@@ -7,7 +7,8 @@ may gain in one and lose in the other.
 Sections, each kept in the result by itself (`--only`):
 
 - `recall`: both questions, bytes per vector and vectors encoded per second, for three encoders and four collections.
-  Everything learned is learned on the documents, and on training pairs where a collection has some (SciFact, Debian).
+  Everything learned is learned on the documents, and on training pairs where a collection has some (SciFact, Debian);
+  nothing is learned from pairs at width 768, where it takes minutes.
 - `speed`: milliseconds per query, one query at a time and 64 at once, with one thread and with two, and fidelity, on
   10,000 to 1,000,000 mixtures of MiniLM's vectors (see `codec_data.py`), and 100,000 of the others. The best of several
   rounds counts: the machine has other work. At a million there are fewer contenders, and none that
@@ -20,7 +21,7 @@ Sections, each kept in the result by itself (`--only`):
 Indexes that do not look at every vector (IVF, HNSW, disk) are in `ann.py`; those of LanceDB are here with all
 partitions probed, as codecs. Codecs that are not there are left out with the reason.
 
-    EMBEDLAB_DATA=... python benchmarks/codecs.py [--only recall|speed|sdc] [--largest 1000000]
+    EMBEDLAB_DATA=... python benchmarks/codecs.py [--only recall|speed|sdc]
 
 Needs the extras `train`, `evaluate` and `codecs`, and usearch. Writes `benchmarks/results/codecs.json`.
 """
@@ -246,7 +247,7 @@ def recall(args: argparse.Namespace) -> None:
         for collection in args.collections:
             held = data.vectors_of(encoder, collection)
             exact = data.nearest(held.documents, held.queries, TOP_K).tolist()
-            learned = held.pairs is not None and encoder != "wide"  # minutes each at that width
+            learned = held.pairs is not None and encoder != "wide" and not args.plain
             for make in contenders(data.DIM[encoder], learned=learned):
                 found = _guarded(make, missing)
                 if found is None:
@@ -298,10 +299,8 @@ def _judged(found: Contender, held: data.Vectors, exact: Any, seed: int, missing
 def speed(args: argparse.Namespace) -> None:
     rows, missing, slow = [], {}, set()
     sizes = [(encoder, 100_000) for encoder in args.encoders if encoder != "minilm"]
-    sizes = [("minilm", size) for size in (100_000, 10_000, 1_000_000)] + sizes
+    sizes = [("minilm", size) for size in args.sizes if "minilm" in args.encoders] + sizes
     for encoder, size in sizes:
-        if size > args.largest or encoder not in args.encoders:
-            continue
         queries = next(data.mixtures(encoder, 200, seed=1))
         sample = next(data.mixtures(encoder, SAMPLE, seed=2))
         parts = list(data.mixtures(encoder, size, seed=3))
@@ -376,8 +375,8 @@ def sdc(args: argparse.Namespace) -> None:
     from embedlab.search.codecs.sdc import SDCIndex
     from embedlab.search.codecs.uniform import pack, row_bytes
 
-    rows, size, m = [], args.largest, 384
-    for bits in (1, 2, 4):
+    rows, size, m = [], 1_000_000, 384
+    for bits in args.bits:
         rng = np.random.default_rng(bits)
         codes = rng.integers(0, 256, size=(size, row_bytes(m, bits)), dtype=np.uint8)
         codes[:, -2:] = pack(rng.integers(0, 1 << bits, (1, m), dtype=np.uint8), bits)[:, -2:]
@@ -407,7 +406,7 @@ def sdc(args: argparse.Namespace) -> None:
         print(json.dumps(row, indent=1), flush=True)
         del codes, hamming
         keep(args, "sdc", rows, {})
-    keep(args, "sdc", rows, {"agreement": _agreement(min(size, 100_000))})
+    keep(args, "sdc", rows, {"agreement": _agreement(args.bits, min(size, 100_000))})
 
 
 def warm(scan: Any) -> None:
@@ -433,14 +432,14 @@ def floor_ms(held: int) -> float:
     return min(fastest(call, least_s=1.5, most=60) for call in (lambda: np.dot(numbers, numbers), lambda: words.max()))
 
 
-def _agreement(size: int) -> list[dict[str, Any]]:
+def _agreement(each: tuple[int, ...], size: int) -> list[dict[str, Any]]:
     """Compare the first ten of every kernel, on mixtures of real vectors."""
     from embedlab.search.codecs import make_codec
 
     vectors = np.concatenate(list(data.mixtures("minilm", size, seed=3)))
     queries = next(data.mixtures("minilm", BATCH, seed=1))
     rows = []
-    for bits in (1, 2, 4):
+    for bits in each:
         for symmetric in (True, False):
             made = make_codec("rotation", vectors.shape[1], bits=bits, symmetric=symmetric).fit(vectors[:1])
             codes = made.encode(vectors)
@@ -458,9 +457,11 @@ def _agreement(size: int) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("recall", "speed", "sdc"))
-    parser.add_argument("--largest", type=int, default=1_000_000)
     parser.add_argument("--encoders", nargs="+", default=data.ENCODERS, choices=data.ENCODERS)
     parser.add_argument("--collections", nargs="+", default=data.COLLECTIONS, choices=data.COLLECTIONS)
+    parser.add_argument("--bits", nargs="+", type=int, default=(1, 2, 4), choices=(1, 2, 4), help="for sdc")
+    parser.add_argument("--sizes", nargs="+", type=int, default=(100_000, 10_000, 1_000_000), help="for speed")
+    parser.add_argument("--plain", action="store_true", help="leave out what learns from pairs, which takes minutes")
     parser.add_argument("--dry", action="store_true", help="write nothing")
     args = parser.parse_args()
     for section in (recall, speed, sdc):
@@ -477,6 +478,11 @@ def keep(args: argparse.Namespace, section: str, rows: list[dict[str, Any]], mor
     fresh = {tuple(row.get(key) for key in of) for row in rows}
     old = [row for row in before.get(section, {}).get("rows", ()) if tuple(row.get(key) for key in of) not in fresh]
     made = {"rows": old + rows, **more}
+    if section == "sdc":  # bits may be measured one by one
+        known = before.get(section, {}).get("agreement", [])
+        new = made.get("agreement", [])
+        again = {(row["bits"], row["symmetric"]) for row in new}
+        made["agreement"] = [row for row in known if (row["bits"], row["symmetric"]) not in again] + new
     made |= {"commit": commit(Path(__file__).parent), "hardware": hardware(), "versions": _versions()}
     RESULT.parent.mkdir(exist_ok=True)
     atomic_write(RESULT, json.dumps({**before, section: made}, indent=1).replace("NaN", "null") + "\n")
