@@ -250,7 +250,7 @@ def recall(args: argparse.Namespace) -> None:
             learned = held.pairs is not None and encoder != "wide" and not args.plain
             for make in contenders(data.DIM[encoder], learned=learned):
                 found = _guarded(make, missing)
-                if found is None:
+                if found is None or found.name.split()[0] in args.skip:
                     continue
                 seeds = (0, 1, 2) if found.name.startswith(("rotation", "rabitq")) else (0,)
                 each = [_judged(found, held, exact, seed, missing) for seed in seeds]
@@ -307,7 +307,9 @@ def speed(args: argparse.Namespace) -> None:
         exact = _merged([data.nearest(part, queries, TOP_K) for part in parts], parts, queries)
         for make in contenders(data.DIM[encoder], learned=False):
             found = _guarded(make, missing)
-            if found is None or (encoder, found.name) in slow or (size > 100_000 and found.name not in AT_A_MILLION):
+            if found is None or (encoder, found.name) in slow or found.name.split()[0] in args.skip:
+                continue
+            if (args.short or size > 100_000) and found.name not in AT_A_MILLION:
                 continue
             if found.whose == "lancedb" and size > 10_000:
                 continue  # minutes to build
@@ -461,6 +463,8 @@ def main() -> None:
     parser.add_argument("--collections", nargs="+", default=data.COLLECTIONS, choices=data.COLLECTIONS)
     parser.add_argument("--bits", nargs="+", type=int, default=(1, 2, 4), choices=(1, 2, 4), help="for sdc")
     parser.add_argument("--sizes", nargs="+", type=int, default=(100_000, 10_000, 1_000_000), help="for speed")
+    parser.add_argument("--skip", nargs="+", default=(), help="first words of the names of contenders to leave out")
+    parser.add_argument("--short", action="store_true", help="for speed: only those that are measured at a million")
     parser.add_argument("--plain", action="store_true", help="leave out what learns from pairs, which takes minutes")
     parser.add_argument("--dry", action="store_true", help="write nothing")
     args = parser.parse_args()
