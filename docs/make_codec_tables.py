@@ -120,7 +120,7 @@ def sdc(held: dict[str, Any]) -> str:
         "| Rows | Bits | Bytes | Floor | One query: `popcount` · `pqfs` · Hamming, ms | 64 at once, ms each: same |",
         "| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for row in held["rows"]:
+    for row in sorted(held["rows"], key=lambda row: row["bits"]):
         floor = min(row["floor_ms"], row["floor_again_ms"])
         cells = [
             " · ".join(f"{row[f'{kernel}_{kind}_ms_1']:.2f}" for kernel in ("popcount", "pqfs", "hamming"))
