@@ -242,7 +242,9 @@ def _is_texts(value: object) -> bool:
 
 
 def _is_names(value: object) -> bool:
-    return isinstance(value, dict) and bool(value) and all(_is_text(key) and _is_text(name) for key, name in value.items())
+    return (
+        isinstance(value, dict) and bool(value) and all(_is_text(key) and _is_text(name) for key, name in value.items())
+    )
 
 
 def _is_kinds(value: object) -> bool:
