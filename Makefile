@@ -34,6 +34,10 @@ static: $(FULL)/stamp
 	$(RUN)/lint-imports
 
 bench: $(FULL)/stamp $(PEERS)/stamp ## Run every benchmark beside its peers; results go to benchmarks/results/
+	$(RUN)/python benchmarks/ann.py
+	$(RUN)/python benchmarks/aspects.py
+	$(RUN)/python benchmarks/codecs.py
+	$(RUN)/python benchmarks/compress.py
 	$(RUN)/python benchmarks/dupmae.py
 	$(RUN)/python benchmarks/encode.py
 	$(RUN)/python benchmarks/evaluate.py
@@ -47,6 +51,7 @@ bench: $(FULL)/stamp $(PEERS)/stamp ## Run every benchmark beside its peers; res
 	$(RUN)/python benchmarks/relative.py
 	$(RUN)/python benchmarks/serve.py
 	$(RUN)/python benchmarks/train.py
+	$(RUN)/python benchmarks/tune.py
 	$(RUN)/python benchmarks/tte_depth.py --peers $(PEERS)/bin/python
 	$(PEERS)/bin/python benchmarks/pipeline.py
 
