@@ -47,8 +47,8 @@ def test_show_tells_how_to_call_a_method() -> None:
 
 
 def test_show_knows_what_is_planned_and_what_is_not() -> None:
-    assert "not written yet" in run("show", "sesa")
-    assert json.loads(run("show", "sesa", "--json"))["state"] == "missing"
+    assert "not written yet" in run("show", "neti")
+    assert json.loads(run("show", "neti", "--json"))["state"] == "missing"
     with pytest.raises(InputError, match="did you mean"):
         CliRunner().invoke(app, ["show", "gits"], catch_exceptions=False)
 
